@@ -1,0 +1,90 @@
+"""Scoring saved predictions: the only step that looks at the answers."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from os import PathLike
+
+from arc_helpers.arc.grid import compare_grids
+from arc_helpers.arc.submission import (
+    ATTEMPTS,
+    SubmissionError,
+    num_tests_of,
+    read_submission,
+    validate_submission,
+)
+from arc_helpers.arc.task import Task
+
+
+def wilson_interval(successes: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's interval for a proportion; z = 1.959964 gives 95 %. n = 0 says nothing: (0.0, 1.0)."""
+    if not 0 <= successes <= n:
+        raise ValueError(f"successes: {successes}; allowed are 0 to n = {n}")
+    if n == 0:
+        return 0.0, 1.0
+    p = successes / n
+    center = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    # At p = 0 and p = 1 a bound is exactly 0 or 1; rounding may overshoot.
+    return max(0.0, center - half), min(1.0, center + half)
+
+
+@dataclass(frozen=True)
+class Score:
+    """How many tasks and outputs were solved. An output counts if either attempt equals it exactly.
+
+    task_score is Kaggle's: the mean over tasks of the share of their outputs that are solved (per_task).
+    [ci_low, ci_high] is its 95 % Wilson interval over tasks.
+    """
+
+    n_tasks: int
+    tasks_solved: int
+    task_score: float
+    n_outputs: int
+    outputs_solved: int
+    output_score: float
+    ci_low: float
+    ci_high: float
+    per_task: dict[str, float]
+
+    def summary(self) -> dict[str, int | float]:
+        """The numbers without the list of tasks: a flat dict."""
+        numbers = asdict(self)
+        del numbers["per_task"]
+        return numbers
+
+
+def score_submission(submission: Mapping | str | PathLike, tasks: Sequence[Task]) -> Score:
+    """Score a submission, given as a mapping or a file, on `tasks`; it may hold other tasks, too.
+
+    Raises TaskError for a task without answers and SubmissionError if the answers to a task are not valid.
+    """
+    answers = {task.id: task.answers() for task in tasks}
+    submission = read_submission(submission)
+    submission = {task_id: entry for task_id, entry in submission.items() if task_id in answers}
+    problems = validate_submission(submission, num_tests_of(tasks))
+    if problems:
+        raise SubmissionError(problems[0])
+    solved = {
+        task_id: [
+            any(compare_grids(output[name], truth).correct for name in ATTEMPTS)
+            for output, truth in zip(submission[task_id], truths, strict=True)
+        ]
+        for task_id, truths in answers.items()
+    }
+    per_task = {task_id: sum(outputs) / len(outputs) for task_id, outputs in solved.items()}
+    n_outputs = sum(map(len, solved.values()))
+    outputs_solved = sum(map(sum, solved.values()))
+    total = math.fsum(per_task.values())
+    low, high = wilson_interval(total, len(solved))
+    return Score(
+        n_tasks=len(solved),
+        tasks_solved=sum(map(all, solved.values())),
+        task_score=total / max(1, len(solved)),
+        n_outputs=n_outputs,
+        outputs_solved=outputs_solved,
+        output_score=outputs_solved / max(1, n_outputs),
+        ci_low=low,
+        ci_high=high,
+        per_task=per_task,
+    )

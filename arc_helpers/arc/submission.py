@@ -1,0 +1,143 @@
+"""Kaggle's submission.json: {task id: [{"attempt_1": grid, "attempt_2": grid} for every test input]}."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+
+from arc_helpers.arc.grid import GridError, as_grid, short
+from arc_helpers.arc.json_file import parse_json, read_json
+from arc_helpers.arc.sources import TaskFault
+from arc_helpers.arc.task import Task, TaskError
+
+FALLBACK = [[0]]  # the smallest valid answer, for what was never attempted
+ATTEMPTS = ("attempt_1", "attempt_2")
+
+
+class SubmissionError(ValueError):
+    """A submission, or something meant for one, is not valid; the message is one line."""
+
+
+def num_tests_of(tasks: Iterable[Task], faults: Iterable[TaskFault] = ()) -> dict[str, int]:
+    """How many answers a submission needs for every task, unreadable ones included: {id: number}."""
+    return {task.id: len(task.test) for task in tasks} | {fault.id: fault.num_tests for fault in faults}
+
+
+class SubmissionWriter:
+    """Keeps a file that is a valid submission at every moment, whatever kills the run.
+
+    num_tests: {id: number of test inputs}. The file is written at once, with fallbacks for everything.
+    resume: continue an existing file; SubmissionError if it is not valid for these tasks.
+    """
+
+    def __init__(self, path: str | PathLike, num_tests: Mapping[str, int], resume: bool = False):
+        self.path = Path(path)
+        self.num_tests = dict(num_tests)
+        if resume and self.path.exists():
+            problems = validate_submission(self.path, self.num_tests)
+            if problems:
+                raise SubmissionError(f"{self.path}: cannot be resumed: {problems[0]}")
+        else:
+            fallback = [(FALLBACK, FALLBACK)]
+            self._write({task_id: _entry(fallback * n) for task_id, n in self.num_tests.items()})
+
+    def set(self, task_id: str, attempts: Sequence[tuple]) -> None:
+        """Replace one task's answers: two grids for every test input. The file is replaced atomically.
+
+        Raises SubmissionError, and leaves the file as it was, for an unknown task, a wrong number of test
+        inputs or something that is not a grid.
+        """
+        if task_id not in self.num_tests:
+            raise SubmissionError(
+                f"task {short(task_id)}: is not in this submission of {len(self.num_tests)} tasks"
+            )
+        needed = self.num_tests[task_id]
+        if len(attempts) != needed:
+            raise SubmissionError(
+                f"task {task_id}: answers for {len(attempts)} test inputs, needed are {needed}"
+            )
+        try:
+            entry = _entry(attempts)
+        except GridError as error:
+            raise SubmissionError(f"task {task_id}: {error}") from None
+        self._write(self.read() | {task_id: entry})
+
+    def read(self) -> dict[str, list[dict[str, list[list[int]]]]]:
+        """The submission as it is in the file now."""
+        return read_submission(self.path)
+
+    def _write(self, submission: dict) -> None:
+        # Here, because a run's tools load more than reading puzzles needs.
+        from arc_helpers.runs.checkpoint import atomic_write_text
+
+        atomic_write_text(self.path, json.dumps(submission, separators=(",", ":")))
+
+
+def _entry(attempts: Sequence[tuple]) -> list[dict[str, list[list[int]]]]:
+    entry = []
+    for i, grids in enumerate(attempts):
+        if not isinstance(grids, (tuple, list)) or len(grids) != len(ATTEMPTS):
+            raise GridError(f"test[{i}]: expected two grids, got {short(grids)}")
+        entry.append(
+            {
+                name: as_grid(grid, f"test[{i}].{name}").tolist()
+                for name, grid in zip(ATTEMPTS, grids, strict=True)
+            }
+        )
+    return entry
+
+
+def read_submission(submission: Mapping | str | PathLike) -> dict:
+    """A submission from a file, or from a mapping that could be written to one; SubmissionError otherwise."""
+    try:
+        if isinstance(submission, Mapping):
+            # Through JSON and back: what Kaggle would see, and arrays or other non-JSON values are found.
+            content = parse_json(json.dumps(submission))
+        else:
+            content = read_json(Path(submission))
+    except TypeError as error:
+        raise SubmissionError(f"not valid JSON: {error}") from None
+    except (TaskError, ValueError) as error:
+        raise SubmissionError(str(error)) from None
+    if not isinstance(content, dict):
+        raise SubmissionError(f"expected a mapping from ids to answers, got {short(content)}")
+    return content
+
+
+def validate_submission(submission: Mapping | str | PathLike, num_tests: Mapping[str, int]) -> list[str]:
+    """Everything Kaggle could refuse, one line a problem; an empty list means valid.
+
+    num_tests: {id: number of test inputs} of the challenge, see `num_tests_of`.
+    """
+    try:
+        submission = read_submission(submission)
+    except SubmissionError as error:
+        return [str(error)]
+    problems = []
+    for task_id, n in num_tests.items():
+        if task_id in submission:
+            problems += _entry_problems(f"task {task_id}", submission[task_id], n)
+        else:
+            problems.append(f"task {task_id}: is missing")
+    extra = [task_id for task_id in submission if task_id not in num_tests]
+    return problems + [f"task {short(task_id)}: is not in the challenge" for task_id in extra]
+
+
+def _entry_problems(where: str, outputs: object, n: int) -> list[str]:
+    if not isinstance(outputs, list):
+        return [f"{where}: expected a list with an entry for every test input, got {short(outputs)}"]
+    if len(outputs) != n:
+        return [f"{where}: has {len(outputs)} entries, the task has {n} test inputs"]
+    problems = []
+    for i, output in enumerate(outputs):
+        if not isinstance(output, dict) or set(output) != set(ATTEMPTS):
+            problems.append(
+                f"{where}: test[{i}]: expected exactly attempt_1 and attempt_2, got {short(output)}"
+            )
+            continue
+        for name in ATTEMPTS:
+            try:
+                as_grid(output[name], f"{where}: test[{i}].{name}")
+            except GridError as error:
+                problems.append(str(error))
+    return problems

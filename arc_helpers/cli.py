@@ -1,0 +1,253 @@
+"""The command line: run a notebook, write the data, validate or score a submission, say where we are.
+
+Exit codes: 0 done, 1 it ran and the answer is no, 2 bad input (one line; nothing was loaded or written).
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from arc_helpers.arc import Task
+    from arc_helpers.runs.notebook import Notebook
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+Submission = Annotated[Path, typer.Argument(help="a submission.json")]
+Data = Annotated[str, typer.Option(help="set name, folder, task file or challenges file")]
+Solutions = Annotated[str | None, typer.Option(help="Kaggle solutions file")]
+Partial = Annotated[bool, typer.Option(help="only the tasks the submission holds")]
+
+
+def main() -> None:
+    """Entry point of `python -m arc_helpers` and `arc-helpers`."""
+    app(prog_name="python -m arc_helpers")
+
+
+@app.callback(invoke_without_command=True)
+def _help(context: typer.Context) -> None:
+    """ARC test-time training: run notebooks, make data, validate and score submissions."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+    options_metavar="[--name value | name=value]...",
+)
+def run(
+    context: typer.Context,
+    notebook: Annotated[str, typer.Argument(help='its number or name: "02", "02_multilora_ttt"')] = "",
+    output: Annotated[str | None, typer.Option(help="executed notebook; <out_dir>/<name>.ipynb")] = None,
+    timeout: Annotated[int | None, typer.Option(min=1, help="seconds one cell may take")] = None,
+    help: Annotated[bool, typer.Option("--help", help="show the notebook's parameters")] = False,
+) -> None:
+    """Run a notebook headless. Its own parameters are options: `run 02 --help` lists them."""
+    from arc_helpers.runs.config import ConfigError
+    from arc_helpers.runs.notebook import NotebookFailed, find_notebook, parse_words
+
+    if not notebook or notebook.startswith("-"):
+        typer.echo(context.get_help())
+        _list_notebooks()
+        raise typer.Exit(0 if help else 2)
+    with _one_line(ConfigError):
+        chosen = find_notebook(notebook)
+        if help:
+            typer.echo(_notebook_help(chosen))
+            return
+        values = chosen.check(parse_words(context.args))
+    try:
+        executed = chosen.run(values, output, timeout)
+    except NotebookFailed as error:
+        _fail(str(error), code=1)
+    summary = chosen.out_dir(values) / "summary.json"
+    if summary.is_file():
+        typer.echo(_headline(json.loads(summary.read_text(encoding="utf-8"))))
+    typer.echo(f"notebook: {executed}")
+
+
+@app.command()
+def data(
+    sets: Annotated[list[str] | None, typer.Argument(help="such as arcagi1/training; all if none")] = None,
+    folder: Annotated[str, typer.Option(help="where the sets go")] = "data",
+) -> None:
+    """Write the installed sets as files.
+
+    One <folder>/<set>/<task_id>.json a task; nothing is downloaded.
+    """
+    from arc_helpers.arc import KNOWN_SETS, load_tasks, write_tasks
+    from arc_helpers.runs.env import output_path
+
+    for name in sets or ():
+        if name not in KNOWN_SETS:
+            _fail(f"set = {name}: must be one of {', '.join(KNOWN_SETS)}")
+    for name in sets or KNOWN_SETS:
+        target = output_path(folder) / name
+        typer.echo(f"{write_tasks(load_tasks(name), target)} tasks in {target}")
+
+
+@app.command()
+def validate(submission: Submission, data: Data, partial: Partial = False) -> None:
+    """Check a submission file.
+
+    It must answer every test input of every task of the data; every problem is one line.
+    """
+    from arc_helpers.arc import num_tests_of, validate_submission
+
+    answers = _read(submission)
+    faults: list[Any] = []
+    expected = num_tests_of(_load(data, faults=faults), faults)
+    if partial:
+        expected = {task_id: count for task_id, count in expected.items() if task_id in answers}
+    problems = validate_submission(answers, expected)
+    for problem in problems:
+        typer.echo(problem)
+    if problems:
+        raise typer.Exit(1)
+    typer.echo(f"valid: {len(expected)} tasks, {sum(expected.values())} outputs")
+
+
+@app.command()
+def score(
+    submission: Submission,
+    data: Data,
+    solutions: Solutions = None,
+    partial: Partial = False,
+    out: Annotated[Path | None, typer.Option(help="write the numbers to this JSON file")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="folder of <task_id>.txt; writes ../scored with the TRUE OUTPUT added")
+    ] = None,
+) -> None:
+    """Compare a submission with the answers.
+
+    The only step that reads them.
+    """
+    from arc_helpers.arc import num_tests_of, score_submission, validate_submission
+    from arc_helpers.runs.checkpoint import atomic_write_json
+
+    answers = _read(submission)
+    tasks = _load(data, solutions=solutions)
+    everything = len(tasks)
+    if partial:
+        tasks = [task for task in tasks if task.id in answers]
+    problems = validate_submission(answers, num_tests_of(tasks))
+    if problems:
+        more = f" (and {len(problems) - 1} more: see `validate`)" if len(problems) > 1 else ""
+        _fail(f"{submission}: {problems[0]}{more}", code=1)
+    with _one_line(ValueError):
+        result = score_submission(answers, tasks)
+    for task_id, fraction in result.per_task.items():
+        typer.echo(f"{task_id}  {fraction:.2f}")
+    typer.echo(
+        f"score {result.task_score:.4f} over {result.n_tasks} of {everything} tasks "
+        f"(95 % interval {result.ci_low:.4f} to {result.ci_high:.4f}), "
+        f"{result.tasks_solved} tasks and {result.outputs_solved} of {result.n_outputs} outputs solved"
+    )
+    if out:
+        atomic_write_json(out, {**result.summary(), "per_task": result.per_task})
+    if predictions:
+        typer.echo(f"{_write_scored(predictions, tasks)} texts in {predictions.parent / 'scored'}")
+
+
+@app.command()
+def info() -> None:
+    """Show device, versions, models and data."""
+    from arc_helpers.arc import KNOWN_SETS
+    from arc_helpers.runs.config import PROFILES
+    from arc_helpers.runs.env import choose_device, detect, resolve_path
+    from arc_helpers.runs.log import git_version, versions
+
+    env, device = detect(), choose_device()
+    models = sorted(path.parent for path in resolve_path("models").glob("*/config.json"))
+    folders = sorted({path.parent for path in resolve_path("data").glob("*/*/*.json")})
+    lines = {
+        "where": f"{env.kind}{', headless' if env.headless else ''}",
+        "root": env.root,
+        "device": f"{device.device}, {device.dtype}: {device.reason}",
+        "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
+        "git": git_version(),
+        "profiles": ", ".join(PROFILES),
+        "models": ", ".join(map(str, models)) or "none (notebook 00 trains one)",
+        "sets": ", ".join(KNOWN_SETS),
+        "data": ", ".join(map(str, folders)) or "no folders (the sets above need none)",
+    }
+    for name, value in lines.items():
+        typer.echo(f"{name:<10}{value}")
+    _list_notebooks()
+
+
+def _notebook_help(notebook: "Notebook") -> str:
+    lines = [f"Parameters of {notebook.name} (None = the profile's value):"]
+    for parameter in notebook.parameters.values():
+        kind = parameter.type and f": {parameter.type}"
+        lines.append(f"  --{parameter.name}{kind} = {parameter.default}")
+        if parameter.help:
+            lines.append(f"        {parameter.help}")
+    return "\n".join(lines)
+
+
+def _list_notebooks() -> None:
+    from arc_helpers.runs.notebook import list_notebooks
+
+    typer.echo("notebooks " + (", ".join(path.stem for path in list_notebooks()) or "none"))
+
+
+def _headline(summary: dict[str, Any]) -> str:
+    """One line a number that the notebook itself reports, and how long it took."""
+    skip = ("notebook", "profile", "seed", "device", "dtype", "git")
+    shown = {k: v for k, v in summary.items() if k not in skip and not k.startswith("version_")}
+    return "\n".join(f"{name:<24}{value}" for name, value in shown.items())
+
+
+def _read(submission: Path) -> dict[str, Any]:
+    from arc_helpers.arc.submission import read_submission
+
+    with _one_line(ValueError, OSError):
+        return read_submission(submission)
+
+
+def _load(source: str, **options: Any) -> "list[Task]":
+    from arc_helpers.arc import load_tasks
+
+    with _one_line(ValueError, OSError):
+        return load_tasks(source, **options)
+
+
+def _write_scored(predictions: Path, tasks: "list[Task]") -> int:
+    """Copy each <task_id>.txt beside `predictions` into scored/, with the true outputs at its end."""
+    from arc_helpers.arc import grid_to_string
+    from arc_helpers.runs.checkpoint import atomic_write_text
+
+    written = 0
+    for task in tasks:
+        text = predictions / f"{task.id}.txt"
+        if text.is_file():
+            parts = [text.read_text(encoding="utf-8").rstrip("\n")]
+            for number, answer in enumerate(task.answers(), start=1):
+                parts.append(f"TRUE OUTPUT {number}\n{grid_to_string(answer)}")
+            atomic_write_text(predictions.parent / "scored" / text.name, "\n\n".join(parts) + "\n")
+            written += 1
+    return written
+
+
+@contextmanager
+def _one_line(*errors: type[Exception]) -> Iterator[None]:
+    """Turn errors about the user's input into one line and exit code 2."""
+    try:
+        yield
+    except errors as error:
+        _fail(str(error))
+
+
+def _fail(message: str, code: int = 2) -> NoReturn:
+    print(message, file=sys.stderr)
+    raise typer.Exit(code)

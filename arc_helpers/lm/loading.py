@@ -1,0 +1,236 @@
+"""Load any Hugging Face causal LM for grids: local folders, 4-bit or not, on a GPU or a CPU."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
+
+from arc_helpers.lm import gridlm  # noqa: F401  registers model_type "gridlm"
+from arc_helpers.lm.vocabulary import GridVocabulary
+from arc_helpers.runs import choose_device, resolve_path
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class ModelError(ValueError):
+    """A model folder that cannot be used; one line: what, where, what is allowed."""
+
+
+@dataclass(frozen=True)
+class LoadedLM:
+    """A frozen causal LM and what the suite needs to know about it."""
+
+    model: PreTrainedModel
+    tokenizer: Any
+    vocabulary: GridVocabulary
+    name: str
+    max_len: int  # tokens; never more than the model's context
+    device: torch.device
+    dtype: torch.dtype  # of activations
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def head(self) -> nn.Module:
+        """The LM head: hidden [..., H] to logits [..., V]."""
+        return self.model.get_output_embeddings()
+
+    def positions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Position ids of whole, left-padded sequences [B, T]: [B, T], or [B, T, 3] for a GridLM."""
+        if hasattr(self.model, "grid_positions"):
+            return self.model.grid_positions(input_ids)
+        return (attention_mask.long().cumsum(dim=-1) - 1).clamp_min(0)
+
+    def hidden(self, input_ids: Tensor | None = None, **inputs) -> Any:
+        """The decoder's output (`last_hidden_state` is after the final norm), without the head."""
+        decoder = getattr(self.model, self.model.base_model_prefix)
+        return decoder(input_ids=input_ids, **inputs)
+
+
+def load_causal_lm(
+    model_dir: str | Path,
+    *,
+    quantization: str = "none",
+    quant_type: str = "nf4",
+    double_quant: bool = True,
+    compute_dtype: torch.dtype | str = "auto",
+    device: str | None = None,
+    device_map: str | dict | None = None,
+    max_len: int | None = None,
+    use_fast: bool = True,
+    trust_remote_code: bool = False,
+    trim_vocab: bool = False,
+) -> LoadedLM:
+    """Load a frozen causal LM in evaluation mode.
+
+    model_dir: a folder with config.json, a tokenizer and weights (relative: under the project), or a hub id
+        such as "Qwen/Qwen2-7B". Only a hub id ever reaches for the network.
+    quantization: "none" or "4bit" (bitsandbytes; also on a CPU). quant_type: "nf4", or "fp4" as in the seed.
+    compute_dtype: "auto" takes the device's: bfloat16 from compute capability 8.0 on, float16 below, float32
+        on a CPU. device: None (the best there is), "cpu" or "cuda"; device_map overrides it.
+    max_len: longest sequence in tokens; clamped to the model's context (TinyLlama 2048, Qwen2 32768).
+    trim_vocab: keep only the ≤ 16 embedding and head rows in use, in full precision.
+    Raises ModelError or TokenizerError, one line each.
+    """
+    _check_options(quantization, quant_type, max_len)
+    choice = choose_device(device)
+    dtype = _dtype(compute_dtype, choice.dtype)
+    notes = []
+    if choice.device == "cpu" and dtype == torch.float16:
+        notes.append("float16 on a CPU is about 18 times slower than float32")
+    source, local = _locate(model_dir)
+    options = {"local_files_only": local, "trust_remote_code": trust_remote_code}
+    tokenizer = _or_model_error(
+        model_dir, lambda: AutoTokenizer.from_pretrained(source, use_fast=use_fast, **options)
+    )
+    vocabulary = GridVocabulary.from_tokenizer(tokenizer, str(model_dir))
+    config = _or_model_error(model_dir, lambda: AutoConfig.from_pretrained(source, **options))
+    quantizer = _quantizer(quant_type, double_quant, dtype) if quantization == "4bit" else None
+    model = _or_model_error(
+        model_dir,
+        lambda: AutoModelForCausalLM.from_pretrained(
+            source,
+            config=config,
+            dtype=dtype,
+            quantization_config=quantizer,
+            device_map=device_map or {"": choice.device} if quantizer or device_map else None,
+            **options,
+        ),
+    )
+    if quantizer is None and device_map is None:
+        model = model.to(choice.device)
+    model.eval().requires_grad_(False)
+    if trim_vocab:
+        vocabulary = trim_vocabulary(model, vocabulary)
+        notes.append(f"vocabulary trimmed to {len(vocabulary.token_ids)} tokens")
+    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if max_len is None or (context and max_len > context):
+        if max_len is not None:
+            notes.append(f"max_len {max_len} clamped to the model's context of {context} tokens")
+        max_len = context or 2048
+    return LoadedLM(
+        model, tokenizer, vocabulary, Path(str(model_dir)).name, max_len, model.device, dtype, tuple(notes)
+    )
+
+
+@torch.no_grad()
+def trim_vocabulary(model: PreTrainedModel, vocabulary: GridVocabulary) -> GridVocabulary:
+    """Cut embedding and head to the rows in use, in place, as float32; returns the vocabulary's new ids.
+
+    Full-vocabulary logits of a 7B model do not fit a T4 (1.5 MB a position); 16 rows do, and are so few that
+    they can be trained in full. Activations keep the model's dtype.
+    """
+    rows = torch.tensor(vocabulary.token_ids)
+    old_embedding, old_head = model.get_input_embeddings(), model.get_output_embeddings()
+    dtype = old_embedding.weight.dtype
+    if old_head.bias is not None if hasattr(old_head, "bias") else False:
+        raise ModelError("trim_vocabulary: a head with a bias is not supported")
+    embedding = CastingEmbedding(len(rows), old_embedding.weight.shape[1], out_dtype=dtype)
+    embedding.weight.copy_(old_embedding.weight[rows.to(old_embedding.weight.device)].float())
+    head = CastingLinear(old_head.weight.shape[1], len(rows))
+    head.weight.copy_(old_head.weight[rows.to(old_head.weight.device)].float())
+    model.set_input_embeddings(embedding.to(old_embedding.weight.device).requires_grad_(False))
+    model.set_output_embeddings(head.to(old_head.weight.device).requires_grad_(False))
+    trimmed = vocabulary.trimmed()
+    config = model.config.get_text_config()
+    config.vocab_size, config.tie_word_embeddings = len(rows), False
+    config.bos_token_id, config.eos_token_id, config.pad_token_id = trimmed.start, trimmed.end, trimmed.pad
+    if hasattr(config, "marker_token_ids"):
+        config.marker_token_ids = [trimmed.input_mark, trimmed.output_mark]
+        config.row_end_token_id = trimmed.row_end
+    return trimmed
+
+
+class CastingEmbedding(nn.Embedding):
+    """float32 rows that speak the model's dtype."""
+
+    def __init__(self, *args, out_dtype: torch.dtype):
+        super().__init__(*args)
+        self.out_dtype = out_dtype
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return super().forward(ids).to(self.out_dtype)
+
+
+class CastingLinear(nn.Linear):
+    """A float32 head that takes hidden states of any dtype; logits are float32."""
+
+    def __init__(self, in_features: int, out_features: int):
+        super().__init__(in_features, out_features, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype))
+
+
+def _check_options(quantization: str, quant_type: str, max_len: int | None) -> None:
+    for name, value, allowed in (
+        ("quantization", quantization, ("none", "4bit")),
+        ("quant_type", quant_type, ("nf4", "fp4")),
+    ):
+        if value not in allowed:
+            raise ModelError(f"{name} = {value!r}: must be one of {', '.join(allowed)}")
+    if max_len is not None and max_len < 16:
+        raise ModelError(f"max_len = {max_len}: must be >= 16")
+
+
+def _dtype(asked: torch.dtype | str, of_device: str) -> torch.dtype:
+    if isinstance(asked, torch.dtype):
+        return asked
+    name = of_device if asked == "auto" else asked
+    if name not in DTYPES:
+        raise ModelError(f"compute_dtype = {asked!r}: must be auto, {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def _locate(model_dir: str | Path) -> tuple[str, bool]:
+    """The folder to load from, or a hub id; and whether only local files may be read."""
+    folder = resolve_path(model_dir)
+    if not folder.is_dir():
+        is_hub_id = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", str(model_dir)) and not str(
+            model_dir
+        ).startswith("models/")
+        if is_hub_id:
+            return str(model_dir), False
+        raise ModelError(f"model_dir {str(model_dir)!r}: no such folder ({folder}); see models/README.md")
+    needed = {
+        "config.json": ["config.json"],
+        "a tokenizer (tokenizer.json or tokenizer.model)": [
+            "tokenizer.json",
+            "tokenizer.model",
+            "vocab.json",
+        ],
+        "weights (*.safetensors)": ["*.safetensors"],
+    }
+    for what, patterns in needed.items():
+        if not any(any(folder.glob(p)) for p in patterns):
+            raise ModelError(
+                f"{folder}: has no {what}; a Hugging Face folder needs config, tokenizer and weights"
+            )
+    return str(folder), True
+
+
+def _quantizer(quant_type: str, double_quant: bool, dtype: torch.dtype) -> BitsAndBytesConfig:
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError:
+        raise ModelError(
+            "quantization = '4bit': bitsandbytes is not installed; install the extra `gpu` or use 'none'"
+        ) from None
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=quant_type,
+        bnb_4bit_use_double_quant=double_quant,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def _or_model_error(model_dir, load):
+    """Hugging Face's errors are paragraphs: keep the first line and say which folder."""
+    try:
+        return load()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        first_line = str(error).strip().split("\n")[0]
+        raise ModelError(f"{model_dir}: cannot be loaded ({first_line})") from error

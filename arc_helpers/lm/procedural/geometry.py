@@ -1,0 +1,92 @@
+"""Rules that turn, mirror and rearrange the whole grid."""
+
+import numpy as np
+
+from arc_helpers.lm.procedural.registry import rule
+from arc_helpers.lm.procedural.world import World
+
+
+@rule("flip", anywhere=True)
+def flip(world: World):
+    """The grid is mirrored left-right or top-down."""
+    axis = world.integer(0, 1)
+    return world.scene, lambda grid: np.flip(grid, axis)
+
+
+@rule("rotate", anywhere=True)
+def rotate(world: World):
+    """The grid is turned by 90, 180 or 270 degrees."""
+    k = world.integer(1, 3)
+    return world.scene, lambda grid: np.rot90(grid, k)
+
+
+@rule("transpose", anywhere=True)
+def transpose(world: World):
+    """The grid is mirrored at one of its two diagonals."""
+    anti = world.chance(0.5)
+    return world.scene, lambda grid: grid[::-1, ::-1].T if anti else grid.T
+
+
+@rule("mirror_extend", anywhere=True)
+def mirror_extend(world: World):
+    """The grid and its mirror image stand side by side (or one above the other)."""
+    axis, first = world.integer(0, 1), world.chance(0.5)
+    world.reserve(2)
+
+    def apply(grid: np.ndarray) -> np.ndarray:
+        image = np.flip(grid, axis)
+        return np.concatenate((image, grid) if first else (grid, image), axis)
+
+    return world.scene, apply
+
+
+@rule("quadrants", anywhere=True)
+def quadrants(world: World):
+    """Four mirror images meet in the middle."""
+    top, left = world.chance(0.5), world.chance(0.5)
+    world.reserve(2)
+
+    def apply(grid: np.ndarray) -> np.ndarray:
+        row = np.hstack((grid[:, ::-1], grid) if left else (grid, grid[:, ::-1]))
+        return np.vstack((row[::-1], row) if top else (row, row[::-1]))
+
+    return world.scene, apply
+
+
+@rule("quadrant_turns", anywhere=True)
+def quadrant_turns(world: World):
+    """A square is joined by its three rotations, around the middle."""
+    step = world.choice((1, -1))
+    world.reserve(2)
+    world.square = True
+
+    def apply(grid: np.ndarray) -> np.ndarray:
+        size = max(grid.shape)
+        grid = grid if grid.shape == (size, size) else np.resize(grid, (size, size))
+        a, b, c = (np.rot90(grid, step * k) for k in (1, 2, 3))
+        return np.block([[grid, a], [c, b]])
+
+    return world.scene, apply
+
+
+@rule("roll", anywhere=True)
+def roll(world: World):
+    """Every cell moves a fixed number of steps and comes back on the other side."""
+    dy, dx = world.choice(((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (2, 0), (0, 2), (-2, 0), (0, -2)))
+    return world.scene, lambda grid: np.roll(grid, (dy, dx), (0, 1))
+
+
+@rule("reverse_lines", anywhere=True)
+def reverse_lines(world: World):
+    """Every other row (or column) is reversed."""
+    axis, start = world.integer(0, 1), world.integer(0, 1)
+
+    def apply(grid: np.ndarray) -> np.ndarray:
+        out = grid.copy()
+        if axis:
+            out[start::2] = grid[start::2, ::-1]
+        else:
+            out[:, start::2] = grid[::-1, start::2]
+        return out
+
+    return world.scene, apply

@@ -1,0 +1,59 @@
+"""A run: where it happens, with which values, and what it leaves behind. No puzzles, no models, no torch."""
+
+from arc_helpers.runs.checkpoint import (
+    atomic_write_bytes,
+    atomic_write_json,
+    atomic_write_text,
+    load_tensors,
+    replacing,
+    save_tensors,
+)
+from arc_helpers.runs.config import NOTEBOOKS, PROFILES, ConfigError, Profile, load_profile, resolve
+from arc_helpers.runs.deadline import Deadline
+from arc_helpers.runs.env import (
+    DeviceChoice,
+    Environment,
+    choose_device,
+    detect,
+    output_path,
+    project_root,
+    resolve_path,
+    seed_everything,
+)
+from arc_helpers.runs.log import RunLog, git_version, versions
+from arc_helpers.runs.progress import progress
+from arc_helpers.runs.records import append_record, plain, read_jsonl
+from arc_helpers.runs.session import Run, start
+
+__all__ = [
+    "ConfigError",
+    "Deadline",
+    "DeviceChoice",
+    "Environment",
+    "NOTEBOOKS",
+    "PROFILES",
+    "Profile",
+    "Run",
+    "RunLog",
+    "append_record",
+    "atomic_write_bytes",
+    "atomic_write_json",
+    "atomic_write_text",
+    "choose_device",
+    "detect",
+    "git_version",
+    "load_profile",
+    "load_tensors",
+    "output_path",
+    "plain",
+    "progress",
+    "project_root",
+    "read_jsonl",
+    "replacing",
+    "resolve",
+    "resolve_path",
+    "save_tensors",
+    "seed_everything",
+    "start",
+    "versions",
+]

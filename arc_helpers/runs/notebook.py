@@ -1,0 +1,189 @@
+"""A notebook as a command: its parameters, checked before anything is loaded, and one headless run of it."""
+
+import ast
+import io
+import logging
+import os
+import sys
+import tokenize
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from arc_helpers.runs.config import ConfigError, RunKnobs, check_run, explain_unknown, resolve, section
+from arc_helpers.runs.env import output_path, project_root
+
+
+class NotebookFailed(RuntimeError):
+    """A cell raised, timed out, or the kernel died. One line."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line `name: type = default  # help` of a parameters cell; default is Python source."""
+
+    name: str
+    type: str
+    default: str
+    help: str
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A notebook file and what its parameters cell says."""
+
+    path: Path
+    parameters: Mapping[str, Parameter]
+
+    @property
+    def name(self) -> str:
+        """Its file name without the suffix, such as "02_multilora_ttt"."""
+        return self.path.stem
+
+    def check(self, given: Mapping[str, str]) -> dict[str, Any]:
+        """The given values with the types the notebook wants. Raises ConfigError, one line."""
+        for name, value in given.items():
+            if name not in self.parameters:
+                raise ConfigError(explain_unknown(f"{section(self.name)}.{name}", value, self.parameters))
+        own = check_run(
+            **self._own_defaults() | {k: v for k, v in given.items() if k in RunKnobs.model_fields}
+        )
+        knobs = {k: v for k, v in given.items() if k not in RunKnobs.model_fields}
+        config = resolve(self.name, own.profile, knobs)
+        typed = {name: getattr(own if name in RunKnobs.model_fields else config, name) for name in given}
+        # "0" and "" lift a limit and come back as None, which in a notebook means the profile's value.
+        return {k: v if v is not None else 0 if given[k] else "" for k, v in typed.items()}
+
+    def out_dir(self, values: Mapping[str, Any]) -> Path:
+        """Where a run with these values writes."""
+        chosen = values.get("out_dir") or self._own_defaults().get("out_dir")
+        return output_path(chosen or Path("artifacts") / self.name)
+
+    def run(
+        self, values: Mapping[str, Any], output: str | Path | None = None, cell_timeout: int | None = None
+    ) -> Path:
+        """Execute with checked values, in this very interpreter's kernel; returns the executed notebook.
+
+        output: its path; None means <out_dir>/<name>.ipynb. cell_timeout: seconds one cell may take.
+        What the notebook prints is printed here too. Raises NotebookFailed; the notebook is written up to
+        the failing cell.
+        """
+        import papermill
+        from ipykernel.kernelspec import get_kernel_dict
+        from jupyter_client.kernelspec import KernelSpec
+        from jupyter_client.manager import AsyncKernelManager
+        from nbclient.exceptions import CellTimeoutError, DeadKernelError
+        from papermill.exceptions import PapermillExecutionError
+
+        class ThisInterpreter(AsyncKernelManager):
+            """A "python3" kernel that some other installation registered must not run our notebooks."""
+
+            # Level ERROR: newer kernels warn at every start that they talk over (signed, local) TCP.
+            kernel_spec = KernelSpec(**get_kernel_dict(["--log-level=ERROR"]), env={"ARC_HEADLESS": "1"})
+
+        # Names are checked by now, and papermill warns of every `int | None` that it cannot read.
+        logging.getLogger("papermill").setLevel(logging.ERROR)
+        target = Path(output) if output else self.out_dir(values) / f"{self.name}.ipynb"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            papermill.execute_notebook(
+                self.path,
+                target,
+                parameters=dict(values),
+                kernel_name="python3",
+                language="python",
+                kernel_manager_class=ThisInterpreter,
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+                execution_timeout=cell_timeout,
+                cwd=project_root(),
+            )
+        except PapermillExecutionError as error:
+            line = f"cell {error.exec_count}: {error.ename}: {error.evalue}".splitlines()[0]
+            raise NotebookFailed(f"{self.name} failed in {line} (see {target})") from None
+        except CellTimeoutError:
+            raise NotebookFailed(
+                f"{self.name}: a cell ran longer than {cell_timeout} s (see {target})"
+            ) from None
+        except DeadKernelError:
+            raise NotebookFailed(
+                f"{self.name}: its kernel died, maybe out of memory (see {target})"
+            ) from None
+        return target
+
+    def _own_defaults(self) -> dict[str, Any]:
+        names = [name for name in RunKnobs.model_fields if name in self.parameters]
+        return {name: ast.literal_eval(self.parameters[name].default) for name in names}
+
+
+def find_notebook(word: str) -> Notebook:
+    """The notebook called "2", "02", "02_multilora_ttt", "multilora_ttt", or the path of an .ipynb file.
+
+    Raises ConfigError with the names there are.
+    """
+    paths = list_notebooks()
+    if word.endswith(".ipynb"):
+        found = [Path(word)] if Path(word).is_file() else []
+    else:
+        names = (word, word.zfill(2))
+        found = [path for path in paths if {path.stem, *path.stem.split("_", 1)}.intersection(names)]
+    if len(found) != 1:
+        known = ", ".join(path.stem for path in paths) or f"(none in {_folder()})"
+        raise ConfigError(f"notebook = {word}: must be one of {known}")
+    return Notebook(found[0], read_parameters(found[0]))
+
+
+def read_parameters(path: str | Path) -> dict[str, Parameter]:
+    """What the cell tagged "parameters" assigns; {} without such a cell.
+
+    papermill.inspect_notebook does the same, but loses `k: int | None = None` and any help that has an "=".
+    """
+    import nbformat
+
+    cells = nbformat.read(path, as_version=4).cells
+    source = next((cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])), "")
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = {
+        token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT
+    }
+    parameters = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.AnnAssign) and node.value:
+            target, kind = node.target, ast.unparse(node.annotation)
+        elif isinstance(node, ast.Assign):
+            target, kind = node.targets[0], ""
+        else:
+            continue
+        name, help = ast.unparse(target), comments.get(node.end_lineno, "")
+        parameters[name] = Parameter(name, kind, ast.unparse(node.value), help)
+    return parameters
+
+
+def list_notebooks() -> list[Path]:
+    """Every notebook of the project, by number."""
+    return sorted(_folder().glob("*.ipynb"))
+
+
+def parse_words(words: Sequence[str]) -> dict[str, str]:
+    """{name: value} out of "--name value", "--name=value" and "name=value"; a bare "--name" means true.
+
+    Raises ConfigError on any other word.
+    """
+    values: dict[str, str] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not equals:
+            if not word.startswith("--"):
+                raise ConfigError(f"{word}: must be name=value or --name value")
+            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
+        values[name.replace("-", "_")] = value
+    return values
+
+
+def _folder() -> Path:
+    """Tests bring their own notebooks by ARC_NOTEBOOKS."""
+    return Path(os.environ.get("ARC_NOTEBOOKS") or project_root() / "notebooks")

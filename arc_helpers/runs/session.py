@@ -1,0 +1,74 @@
+"""The first line of every notebook: `run = start(...)`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from arc_helpers.runs.config import check_run, resolve
+from arc_helpers.runs.env import (
+    DeviceChoice,
+    Environment,
+    choose_device,
+    detect,
+    output_path,
+    seed_everything,
+)
+from arc_helpers.runs.log import RunLog, versions
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a notebook needs to know about its run; out_dir is absolute."""
+
+    notebook: str
+    profile: str
+    seed: int
+    config: BaseModel
+    log: RunLog
+    env: Environment
+    device: DeviceChoice
+    out_dir: Path
+
+
+def start(
+    notebook: str,
+    *,
+    profile: str = "laptop",
+    seed: int = 0,
+    out_dir: str | Path | None = None,
+    fresh: bool = True,
+    **knobs: Any,
+) -> Run:
+    """Check every parameter, choose a device, seed everything, open the log, and print the setup.
+
+    notebook: "02_multilora_ttt" or "multilora_ttt". out_dir: None means artifacts/<notebook>.
+    fresh: drop this folder's earlier metrics and tasks (summary.json goes in any case: it says "finished").
+    knobs: None means the profile's value. Raises ConfigError before anything heavy is loaded.
+    """
+    own = check_run(profile=profile, seed=seed, out_dir=out_dir, fresh=fresh)
+    config = resolve(notebook, profile, knobs)
+    folder = output_path(own.out_dir or Path("artifacts") / notebook)
+    earlier = ("metrics.jsonl", "tasks.jsonl", "summary.json") if own.fresh else ("summary.json",)
+    for name in earlier:
+        (folder / name).unlink(missing_ok=True)
+    env = detect()
+    device = choose_device()
+    seed_everything(own.seed)
+    log = RunLog(folder, notebook, profile, own.seed, config, device)
+    by_hand = ", ".join(f"{name}={value!r}" for name, value in knobs.items() if value is not None)
+    _print_setup(
+        f"{notebook}, profile {profile}, seed {seed}" + (f", {by_hand}" if by_hand else ""),
+        where=f"{env.kind}{', headless' if env.headless else ''}, relative paths are under {env.root}",
+        device=f"{device.device}, {device.dtype}: {device.reason}",
+        versions=", ".join(f"{name} {version}" for name, version in versions().items()),
+        writes=str(folder),
+    )
+    return Run(notebook, profile, own.seed, config, log, env, device, folder)
+
+
+def _print_setup(title: str, **lines: str) -> None:
+    print(title)
+    for name, text in lines.items():
+        print(f"  {name:<9}{text}")
