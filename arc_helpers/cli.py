@@ -1,5 +1,6 @@
 """The command line: run a notebook, write the data, validate or score a submission, say where we are.
 
+Relative paths are under the project root, as everywhere in the project.
 Exit codes: 0 done, 1 it ran and the answer is no, 2 bad input (one line; nothing was loaded or written).
 """
 
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-Submission = Annotated[Path, typer.Argument(help="a submission.json")]
+Submission = Annotated[str, typer.Argument(help="a submission.json")]
 Data = Annotated[str, typer.Option(help="set name, folder, task file or challenges file")]
 Solutions = Annotated[str | None, typer.Option(help="Kaggle solutions file")]
 Partial = Annotated[bool, typer.Option(help="only the tasks the submission holds")]
@@ -122,9 +123,9 @@ def score(
     data: Data,
     solutions: Solutions = None,
     partial: Partial = False,
-    out: Annotated[Path | None, typer.Option(help="write the numbers to this JSON file")] = None,
+    out: Annotated[str | None, typer.Option(help="write the numbers to this JSON file")] = None,
     predictions: Annotated[
-        Path | None, typer.Option(help="folder of <task_id>.txt; writes ../scored with the TRUE OUTPUT added")
+        str | None, typer.Option(help="folder of <task_id>.txt; writes ../scored with the TRUE OUTPUT added")
     ] = None,
 ) -> None:
     """Compare a submission with the answers.
@@ -133,6 +134,7 @@ def score(
     """
     from arc_helpers.arc import num_tests_of, score_submission, validate_submission
     from arc_helpers.runs.checkpoint import atomic_write_json
+    from arc_helpers.runs.env import output_path
 
     answers = _read(submission)
     tasks = _load(data, solutions=solutions)
@@ -153,9 +155,10 @@ def score(
         f"{result.tasks_solved} tasks and {result.outputs_solved} of {result.n_outputs} outputs solved"
     )
     if out:
-        atomic_write_json(out, {**result.summary(), "per_task": result.per_task})
+        atomic_write_json(output_path(out), {**result.summary(), "per_task": result.per_task})
     if predictions:
-        typer.echo(f"{_write_scored(predictions, tasks)} texts in {predictions.parent / 'scored'}")
+        texts = output_path(predictions)
+        typer.echo(f"{_write_scored(texts, tasks)} texts in {texts.parent / 'scored'}")
 
 
 @app.command()
@@ -208,18 +211,24 @@ def _headline(summary: dict[str, Any]) -> str:
     return "\n".join(f"{name:<24}{value}" for name, value in shown.items())
 
 
-def _read(submission: Path) -> dict[str, Any]:
+def _read(submission: str) -> dict[str, Any]:
     from arc_helpers.arc.submission import read_submission
+    from arc_helpers.runs.env import resolve_path
 
     with _one_line(ValueError, OSError):
-        return read_submission(submission)
+        return read_submission(resolve_path(submission))
 
 
-def _load(source: str, **options: Any) -> "list[Task]":
-    from arc_helpers.arc import load_tasks
+def _load(source: str, solutions: str | None = None, faults: list[Any] | None = None) -> "list[Task]":
+    from arc_helpers.arc import KNOWN_SETS, load_tasks
+    from arc_helpers.runs.env import resolve_path
 
     with _one_line(ValueError, OSError):
-        return load_tasks(source, **options)
+        return load_tasks(
+            source if source in KNOWN_SETS else resolve_path(source, must_exist=True),
+            solutions=solutions and resolve_path(solutions, must_exist=True),
+            faults=faults,
+        )
 
 
 def _write_scored(predictions: Path, tasks: "list[Task]") -> int:

@@ -98,9 +98,7 @@ class Transform:
         """
         order = range(len(task.train)) if self.order is None else self.order
         if len(order) != len(task.train):
-            raise ValueError(
-                f"order: is for {len(order)} demonstrations, but task {task.id} has {len(task.train)}"
-            )
+            raise ValueError(f"order: is for {len(order)} demonstrations, but task {task.id} has {len(task.train)}")
         train = tuple(self.pair(task.train[i]) for i in order)
         return Task(task.id, train, tuple(map(self.pair, task.test)), task.source)
 
@@ -124,9 +122,7 @@ class Transform:
         elif len(self.order) == len(other.order):
             order = tuple(other.order[i] for i in self.order)
         else:
-            raise ValueError(
-                f"order: cannot compose {len(self.order)} with {len(other.order)} demonstrations"
-            )
+            raise ValueError(f"order: cannot compose {len(self.order)} with {len(other.order)} demonstrations")
         return Transform(k, self.flip != other.flip, colors, order)
 
     @property

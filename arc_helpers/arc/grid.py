@@ -61,9 +61,7 @@ def _checked_rows(rows: list | tuple, where: str) -> np.ndarray:
         if not isinstance(row, (list, tuple, np.ndarray)):
             raise GridError(f"{where}: row {y}: expected a list of cells, got {short(row)}")
         if len(row) != len(rows[0]):
-            raise GridError(
-                f"{where}: row {y} has {len(row)} cells, row 0 has {len(rows[0])}; rows must be equal"
-            )
+            raise GridError(f"{where}: row {y} has {len(row)} cells, row 0 has {len(rows[0])}; rows must be equal")
     _check_size(len(rows), len(rows[0]) if rows else 0, where)
     # Types first, since numpy would take True for 1; a set of types is quick, this runs on millions of rows.
     if set(map(type, chain.from_iterable(rows))) != {int}:

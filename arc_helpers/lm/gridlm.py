@@ -324,14 +324,10 @@ class GridLMForCausalLM(GridLMPreTrainedModel, GenerationMixin):
         **_,
     ) -> CausalLMOutputWithPast:
         out = self.model(input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, use_cache)
-        logits = self.lm_head(
-            out.last_hidden_state[:, -logits_to_keep:] if logits_to_keep else out.last_hidden_state
-        )
+        logits = self.lm_head(out.last_hidden_state[:, -logits_to_keep:] if logits_to_keep else out.last_hidden_state)
         loss = None
         if labels is not None:
-            loss = F.cross_entropy(
-                logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100
-            )
+            loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100)
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=out.past_key_values)
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs) -> dict:

@@ -83,9 +83,7 @@ def load_causal_lm(
         notes.append("float16 on a CPU is about 18 times slower than float32")
     source, local = _locate(model_dir)
     options = {"local_files_only": local, "trust_remote_code": trust_remote_code}
-    tokenizer = _or_model_error(
-        model_dir, lambda: AutoTokenizer.from_pretrained(source, use_fast=use_fast, **options)
-    )
+    tokenizer = _or_model_error(model_dir, lambda: AutoTokenizer.from_pretrained(source, use_fast=use_fast, **options))
     vocabulary = GridVocabulary.from_tokenizer(tokenizer, str(model_dir))
     config = _or_model_error(model_dir, lambda: AutoConfig.from_pretrained(source, **options))
     quantizer = _quantizer(quant_type, double_quant, dtype) if quantization == "4bit" else None
@@ -111,9 +109,7 @@ def load_causal_lm(
         if max_len is not None:
             notes.append(f"max_len {max_len} clamped to the model's context of {context} tokens")
         max_len = context or 2048
-    return LoadedLM(
-        model, tokenizer, vocabulary, Path(str(model_dir)).name, max_len, model.device, dtype, tuple(notes)
-    )
+    return LoadedLM(model, tokenizer, vocabulary, Path(str(model_dir)).name, max_len, model.device, dtype, tuple(notes))
 
 
 @torch.no_grad()
@@ -189,9 +185,9 @@ def _locate(model_dir: str | Path) -> tuple[str, bool]:
     """The folder to load from, or a hub id; and whether only local files may be read."""
     folder = resolve_path(model_dir)
     if not folder.is_dir():
-        is_hub_id = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", str(model_dir)) and not str(
-            model_dir
-        ).startswith("models/")
+        is_hub_id = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", str(model_dir)) and not str(model_dir).startswith(
+            "models/"
+        )
         if is_hub_id:
             return str(model_dir), False
         raise ModelError(f"model_dir {str(model_dir)!r}: no such folder ({folder}); see models/README.md")
@@ -206,9 +202,7 @@ def _locate(model_dir: str | Path) -> tuple[str, bool]:
     }
     for what, patterns in needed.items():
         if not any(any(folder.glob(p)) for p in patterns):
-            raise ModelError(
-                f"{folder}: has no {what}; a Hugging Face folder needs config, tokenizer and weights"
-            )
+            raise ModelError(f"{folder}: has no {what}; a Hugging Face folder needs config, tokenizer and weights")
     return str(folder), True
 
 

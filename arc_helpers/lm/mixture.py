@@ -41,9 +41,7 @@ def task_sampler(pools: Mapping[str, Sequence[Pair]], max_demos: int = 4) -> Sam
 
 def task_pools(tasks: Sequence[Task], max_side: int) -> dict[str, list[Pair]]:
     """All labelled pairs of each task, test pairs included: for tasks that are never scored."""
-    pools = {
-        t.id: [p for p in (*t.train, *t.test) if p.output is not None and fits(p, max_side)] for t in tasks
-    }
+    pools = {t.id: [p for p in (*t.train, *t.test) if p.output is not None and fits(p, max_side)] for t in tasks}
     return {task_id: pairs for task_id, pairs in pools.items() if len(pairs) >= 2}
 
 
@@ -72,17 +70,13 @@ class Mixture:
             transform = random_transform(rng)
             pairs = [transform.pair(p) for p in self.sources[name][1](rng)]
             try:
-                encoded = encode_pairs(
-                    pairs[:-1], pairs[-1], self.vocabulary, max_len=self.max_len, all_outputs=True
-                )
+                encoded = encode_pairs(pairs[:-1], pairs[-1], self.vocabulary, max_len=self.max_len, all_outputs=True)
             except TaskTooLong:
                 continue
             if encoded.dropped < len(pairs) - 1:  # a query alone says nothing about its rule
                 return name, encoded
 
-    def batches(
-        self, batch_tokens: int, cursor: tuple[int, int] = (0, 0), pool: int = 256
-    ) -> Iterator["Batch"]:
+    def batches(self, batch_tokens: int, cursor: tuple[int, int] = (0, 0), pool: int = 256) -> Iterator["Batch"]:
         """Batches of at most `batch_tokens` padded tokens, without end, from `cursor` (pool, batch in it) on.
 
         Documents are drawn in pools and sorted by length inside a pool, so that little is spent on padding.

@@ -37,9 +37,7 @@ class PretrainConfig:
     evaluate_every: int = 200
     checkpoint_every: int = 200
     optimizer: str = "muon"  # or "adamw" for everything
-    autocast: bool = (
-        False  # bfloat16 matrix products: for GPUs from capability 8.0, and CPUs with AVX-512 BF16
-    )
+    autocast: bool = False  # bfloat16 matrix products: for GPUs from capability 8.0, and CPUs with AVX-512 BF16
 
 
 def learning_rate_factor(step: int, config: PretrainConfig) -> float:
@@ -156,9 +154,7 @@ class Pretrainer:
                     "lr_factor": learning_rate_factor(self.step, self.config),
                     "seconds": self.seconds,
                 }
-                if self.evaluate and (
-                    self.step % self.config.evaluate_every == 0 or self.step == self.config.steps
-                ):
+                if self.evaluate and (self.step % self.config.evaluate_every == 0 or self.step == self.config.steps):
                     last |= self.evaluate(self.averaged)
                 self.on_metrics(dict(last))
                 window, window_began = [], time.monotonic()

@@ -38,9 +38,7 @@ class Encoded:
 
 
 def _pair_ids(pair: Pair, vocabulary: GridVocabulary) -> tuple[np.ndarray, np.ndarray]:
-    question = np.concatenate(
-        [[vocabulary.input_mark], vocabulary.grid_ids(pair.input), [vocabulary.output_mark]]
-    )
+    question = np.concatenate([[vocabulary.input_mark], vocabulary.grid_ids(pair.input), [vocabulary.output_mark]])
     if pair.output is None:
         return question, np.empty(0, dtype=np.int64)
     return question, np.concatenate([vocabulary.grid_ids(pair.output), [vocabulary.end]])
@@ -69,9 +67,7 @@ def encode_pairs(
     first = 0
     while max_len is not None and bare + sum(sizes[first:]) > max_len:
         if first == len(demos):
-            raise TaskTooLong(
-                f"the query needs {bare} tokens without any demonstration; the context is {max_len}"
-            )
+            raise TaskTooLong(f"the query needs {bare} tokens without any demonstration; the context is {max_len}")
         first += 1
     ids, labels = [np.array(start, dtype=np.int64)], [np.full(len(start), IGNORE)]
     for i, (demo_question, demo_output) in enumerate(demos[first:]):

@@ -8,7 +8,9 @@ import numpy as np
 ROW_END, INPUT_MARK, OUTPUT_MARK = "\n", "I", "O"
 SPELLING = [*"0123456789", ROW_END, INPUT_MARK, OUTPUT_MARK]
 _CONTEXT = "0" + ROW_END  # read before the probe, so that a dummy prefix space (SentencePiece) is left behind
-_PROBE = f"{INPUT_MARK}012{ROW_END}345{ROW_END}{OUTPUT_MARK}667{ROW_END}899{ROW_END}{INPUT_MARK}9{ROW_END}{OUTPUT_MARK}0"
+_PROBE = (
+    f"{INPUT_MARK}012{ROW_END}345{ROW_END}{OUTPUT_MARK}667{ROW_END}899{ROW_END}{INPUT_MARK}9{ROW_END}{OUTPUT_MARK}0"
+)
 
 
 class TokenizerError(ValueError):
@@ -42,14 +44,10 @@ class GridVocabulary:
         found: dict[str, int] = {}
         for symbol, token in zip(_PROBE, ids, strict=True):
             if found.setdefault(symbol, token) != token:
-                raise TokenizerError(
-                    f"{name}: {symbol!r} has a different token after another symbol: {remedy}"
-                )
+                raise TokenizerError(f"{name}: {symbol!r} has a different token after another symbol: {remedy}")
         if len(set(found.values())) < len(found):
             lost = ROW_END if list(found.values()).count(found[ROW_END]) > 1 else "a digit"
-            raise TokenizerError(
-                f"{name}: {lost!r} shares its token with another symbol (unknown token?): {remedy}"
-            )
+            raise TokenizerError(f"{name}: {lost!r} shares its token with another symbol (unknown token?): {remedy}")
         if tokenizer.eos_token_id is None:
             raise TokenizerError(f"{name}: no end-of-text token: set tokenizer.eos_token")
         end = tokenizer.eos_token_id
@@ -109,5 +107,5 @@ def _diagnose(tokenizer, head: list[int]) -> str:
     """What exactly breaks one token a cell."""
     digits = tokenizer.encode(_CONTEXT + "0123456789", add_special_tokens=False)
     if len(digits) - len(head) != 10:
-        return "it merges or splits digits ('0123456789' is %d tokens)" % (len(digits) - len(head))
+        return f"it merges or splits digits ('0123456789' is {len(digits) - len(head)} tokens)"
     return "it loses or merges row ends ('\\n' beside digits and marks is not one token)"

@@ -21,6 +21,7 @@ from pydantic_core import PydanticCustomError
 from arc_helpers.runs.env import PACKAGE, project_root
 
 PROFILES = ("tiny", "laptop", "gpu", "kaggle")
+BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
 class ConfigError(ValueError):
@@ -45,7 +46,7 @@ class Knobs(BaseModel):
         annotation = cls.model_fields[info.field_name].annotation
         kinds = get_args(annotation) or (annotation,)
         if isinstance(value, bool) and (int in kinds or float in kinds):  # Python takes True for 1
-            raise PydanticCustomError("bool_as_number", "must be a number, not true or false")
+            raise PydanticCustomError("number_expected", "must be a number, not true or false")
         return str(value) if isinstance(value, Path) else value
 
 
@@ -66,7 +67,7 @@ class BaseModelKnobs(Knobs):
     re_arc: Text = Field(description="RE-ARC file; empty = do without")
     concept_arc: Text = Field(description="ConceptARC file; empty = do without")
     procedural_share: float = Field(ge=0, le=1, description="share of training tasks made by our generators")
-    max_side: Annotated[int, Field(ge=1, le=30)] = Field(description="largest grid side trained on, in cells")
+    max_side: int = Field(ge=1, le=30, description="largest grid side trained on, in cells")
     max_len: int = Field(ge=16, description="context, in tokens")
     batch_tokens: int = Field(ge=16, description="tokens a training step")
     deadline_seconds: Seconds = Field(description="wall-clock budget of the training; 0 = no limit")
@@ -180,7 +181,7 @@ def _profile_path(name: str) -> Path:
     for folder in folders:
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
-    raise ConfigError(f"profile = {name!r}: {name}.yaml is in none of {', '.join(map(str, folders))}")
+    raise ConfigError(f"profile = {name}: {name}.yaml is in none of {', '.join(map(str, folders))}")
 
 
 def _checked(model: type[Knobs], values: Mapping[str, Any], prefix: str) -> Any:
@@ -193,34 +194,26 @@ def _checked(model: type[Knobs], values: Mapping[str, Any], prefix: str) -> Any:
 def _explain(error: Mapping[str, Any], model: type[BaseModel], prefix: str) -> str:
     """One line out of one of pydantic's errors."""
     *parents, _ = error["loc"]
-    name = prefix + ".".join(str(part) for part in error["loc"])
+    name = prefix + ".".join(error["loc"])
     for parent in parents:
         model = model.model_fields[parent].annotation  # type: ignore[assignment]
-    context = error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
             return explain_unknown(name, error["input"], model.model_fields)
         case "missing":
             return f"{name}: is missing (a profile holds every knob)"
-        case "greater_than_equal":
-            allowed = f"must be >= {context['ge']}"
-        case "greater_than":
-            allowed = f"must be > {context['gt']}"
-        case "less_than_equal":
-            allowed = f"must be <= {context['le']}"
-        case "less_than":
-            allowed = f"must be < {context['lt']}"
         case "literal_error":
-            allowed = f"must be {context['expected']}"
+            allowed = f"must be {error['ctx']['expected']}"
         case "string_too_short":
             allowed = "must not be empty"
-        case "bool_as_number":
-            allowed = error["msg"]
+        case kind if kind.startswith(("greater_than", "less_than")):
+            [(bound, limit)] = error["ctx"].items()
+            allowed = f"must be {BOUNDS[bound]} {limit:.15g}"
         case kind if kind.startswith("int"):
             allowed = "must be an integer"
         case kind if kind.startswith(("float", "finite")):
             allowed = "must be a number"
-        case kind if kind.startswith("bool"):
+        case kind if kind.startswith("bool_"):
             allowed = "must be true or false"
         case kind if kind.startswith("string"):
             allowed = "must be text"

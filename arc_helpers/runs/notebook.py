@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from arc_helpers.runs.config import ConfigError, RunKnobs, check_run, explain_unknown, resolve, section
-from arc_helpers.runs.env import output_path, project_root
+from arc_helpers.runs.env import output_path, project_root, resolve_path
 
 
 class NotebookFailed(RuntimeError):
@@ -53,7 +53,7 @@ class Notebook:
         config = resolve(self.name, own.profile, knobs)
         typed = {name: getattr(own if name in RunKnobs.model_fields else config, name) for name in given}
         # "0" and "" lift a limit and come back as None, which in a notebook means the profile's value.
-        return {k: v if v is not None else 0 if given[k] else "" for k, v in typed.items()}
+        return {k: (0 if given[k] else "") if v is None else v for k, v in typed.items()}
 
     def out_dir(self, values: Mapping[str, Any]) -> Path:
         """Where a run with these values writes."""
@@ -79,12 +79,12 @@ class Notebook:
         class ThisInterpreter(AsyncKernelManager):
             """A "python3" kernel that some other installation registered must not run our notebooks."""
 
-            # Level ERROR: newer kernels warn at every start that they talk over (signed, local) TCP.
-            kernel_spec = KernelSpec(**get_kernel_dict(["--log-level=ERROR"]), env={"ARC_HEADLESS": "1"})
+            # That log is the kernel's chatter about local TCP and interrupts; cells report by protocol.
+            kernel_spec = KernelSpec(**get_kernel_dict(["--log-level=CRITICAL"]), env={"ARC_HEADLESS": "1"})
 
         # Names are checked by now, and papermill warns of every `int | None` that it cannot read.
         logging.getLogger("papermill").setLevel(logging.ERROR)
-        target = Path(output) if output else self.out_dir(values) / f"{self.name}.ipynb"
+        target = output_path(output) if output else self.out_dir(values) / f"{self.name}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             papermill.execute_notebook(
@@ -125,7 +125,8 @@ def find_notebook(word: str) -> Notebook:
     """
     paths = list_notebooks()
     if word.endswith(".ipynb"):
-        found = [Path(word)] if Path(word).is_file() else []
+        path = resolve_path(word)
+        found = [path] if path.is_file() else []
     else:
         names = (word, word.zfill(2))
         found = [path for path in paths if {path.stem, *path.stem.split("_", 1)}.intersection(names)]
@@ -167,9 +168,9 @@ def list_notebooks() -> list[Path]:
 
 
 def parse_words(words: Sequence[str]) -> dict[str, str]:
-    """{name: value} out of "--name value", "--name=value" and "name=value"; a bare "--name" means true.
+    """{name: value} out of "--name value", "--name=value" and "name=value".
 
-    Raises ConfigError on any other word.
+    Raises ConfigError, one line, on any other word.
     """
     values: dict[str, str] = {}
     rest = list(words)
@@ -179,7 +180,9 @@ def parse_words(words: Sequence[str]) -> dict[str, str]:
         if not equals:
             if not word.startswith("--"):
                 raise ConfigError(f"{word}: must be name=value or --name value")
-            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
+            if not rest or rest[0].startswith("--"):
+                raise ConfigError(f"{word}: needs a value")
+            value = rest.pop(0)
         values[name.replace("-", "_")] = value
     return values
 

@@ -12,6 +12,8 @@ from arc_helpers.lm.procedural import (  # noqa: F401  (importing a module enter
     paths,
     patterns,
     scaling,
+    stamps,
+    traits,
     walls,
 )
 from arc_helpers.lm.procedural.generate import draw_pairs, gallery, generate_pairs, generate_task

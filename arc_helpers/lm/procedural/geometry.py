@@ -3,7 +3,7 @@
 import numpy as np
 
 from arc_helpers.lm.procedural.registry import rule
-from arc_helpers.lm.procedural.world import World
+from arc_helpers.lm.procedural.world import Misfit, World
 
 
 @rule("flip", anywhere=True)
@@ -88,5 +88,82 @@ def reverse_lines(world: World):
         else:
             out[:, start::2] = grid[::-1, start::2]
         return out
+
+    return world.scene, apply
+
+
+@rule("swap_halves", anywhere=True)
+def swap_halves(world: World):
+    """The two halves of the grid change places."""
+    axis = world.integer(0, 1)
+
+    def apply(grid: np.ndarray) -> np.ndarray:
+        side = grid.shape[axis]
+        if side % 2:
+            raise Misfit("no halves")
+        return np.roll(grid, side // 2, axis)
+
+    return world.scene, apply
+
+
+@rule("overlay_mirror", anywhere=True)
+def overlay_mirror(world: World):
+    """Free cells take the colour of their mirror image, so that the grid becomes symmetric."""
+    kind = world.choice(("left-right", "top-down", "both"))
+
+    def apply(grid: np.ndarray) -> np.ndarray:
+        out = grid
+        for axis, name in ((1, "left-right"), (0, "top-down")):
+            if kind in (name, "both"):
+                out = np.where(out == world.background, np.flip(out, axis), out)
+        return out
+
+    return world.scene, apply
+
+
+@rule("drop_empty_lines", anywhere=True)
+def drop_empty_lines(world: World):
+    """Rows and columns without any colour are taken out."""
+
+    def apply(grid: np.ndarray) -> np.ndarray:
+        solid = grid != world.background
+        out = grid[solid.any(1)][:, solid.any(0)]
+        if out.size < 2:
+            raise Misfit("hardly anything is left")
+        return out
+
+    return lambda: world.speckle(None, 0.12), apply
+
+
+@rule("drop_repeats", anywhere=True)
+def drop_repeats(world: World):
+    """Rows and columns that repeat the one before are taken out."""
+
+    def sample() -> np.ndarray:
+        small = world.full((world.integer(2, 4), world.integer(2, 4)))
+        most = max(1, min(3, world.limit // 4))
+        for axis in (0, 1):
+            small = small.repeat([world.integer(1, most) for _ in range(small.shape[axis])], axis)
+        return small
+
+    def apply(grid: np.ndarray) -> np.ndarray:
+        rows = np.r_[True, (grid[1:] != grid[:-1]).any(1)]
+        columns = np.r_[True, (grid[:, 1:] != grid[:, :-1]).any(0)]
+        return grid[rows][:, columns]
+
+    return sample, apply
+
+
+@rule("beside_negative")
+def beside_negative(world: World):
+    """The grid stands beside its negative, in which background and colour have changed places."""
+    axis = world.integer(0, 1)
+    world.reserve(2)
+    world.narrow(1)
+
+    def apply(grid: np.ndarray) -> np.ndarray:
+        color = np.int8(world.pool[0])
+        image = np.where(grid == world.background, color, np.int8(world.background))
+        return np.concatenate((grid, image), axis)
 
     return world.scene, apply

@@ -49,11 +49,7 @@ class Lattice:
         """The panels of a grid in reading order."""
         dy, dx = (grid.shape[0] + self.gap) // self.rows, (grid.shape[1] + self.gap) // self.columns
         h, w = dy - self.gap, dx - self.gap
-        return [
-            grid[y * dy : y * dy + h, x * dx : x * dx + w]
-            for y in range(self.rows)
-            for x in range(self.columns)
-        ]
+        return [grid[y * dy : y * dy + h, x * dx : x * dx + w] for y in range(self.rows) for x in range(self.columns)]
 
 
 def line_of(world: World, count: int, bar: float = 0.7) -> Lattice:

@@ -3,7 +3,8 @@
 import numpy as np
 
 from arc_helpers.lm.procedural.registry import rule
-from arc_helpers.lm.procedural.world import World
+from arc_helpers.lm.procedural.shapes import components, unique_extreme
+from arc_helpers.lm.procedural.world import Misfit, World
 
 
 @rule("upscale", anywhere=True)
@@ -33,15 +34,14 @@ def tile(world: World):
 @rule("tile_flipped", anywhere=True)
 def tile_flipped(world: World):
     """The grid is repeated 3 × 3 times, every other row (or column) of tiles mirrored."""
-    axis = world.integer(0, 1)
+    axis, mirrored = world.integer(0, 1), world.integer(0, 1)
     world.reserve(3)
 
     def apply(grid: np.ndarray) -> np.ndarray:
-        image = np.flip(grid, world_axis)
+        image = np.flip(grid, mirrored)
         band = np.concatenate([grid] * 3, 1 - axis), np.concatenate([image] * 3, 1 - axis)
         return np.concatenate((band[0], band[1], band[0]), axis)
 
-    world_axis = world.integer(0, 1)
     return world.scene, apply
 
 
@@ -64,11 +64,13 @@ def fractal(world: World):
     world.narrow(1)
 
     def sample() -> np.ndarray:
-        most = max(2, int(world.limit**0.5))
-        return world.speckle(world.shape(2, most), 0.55)
+        side = max(2, min(3, int(world.limit**0.5)))
+        return world.speckle((side, side), 0.55)
 
     def apply(grid: np.ndarray) -> np.ndarray:
         chosen = (grid == world.background) == free
+        if chosen.all() or not chosen.any():
+            raise Misfit("all cells are alike")
         return np.where(
             np.kron(chosen, np.ones(grid.shape, bool)), np.tile(grid, grid.shape), np.int8(world.background)
         )
@@ -96,9 +98,66 @@ def border(world: World):
     world.limit -= 2
 
     def apply(grid: np.ndarray) -> np.ndarray:
+        if not grow and min(grid.shape) < 3:
+            raise Misfit("only a frame would be left")
         out = np.pad(grid, 1) if grow else grid.copy()
         out[0] = out[-1] = color
         out[:, 0] = out[:, -1] = color
         return out
 
     return world.scene, apply
+
+
+@rule("fractal_color")
+def fractal_color(world: World):
+    """Every cell of the most frequent colour is replaced by the whole grid, all others are emptied."""
+    world.widen(3)
+
+    def sample() -> np.ndarray:
+        pool = np.array(world.pool, np.int8)
+        side = 3 if world.limit >= 9 else 2
+        return pool[world.rng.integers(0, len(pool), (side, side))]
+
+    def apply(grid: np.ndarray) -> np.ndarray:
+        best = unique_extreme(np.bincount(grid.ravel(), minlength=10).tolist(), True)
+        where = np.kron(grid == best, np.ones(grid.shape, bool))
+        return np.where(where, np.tile(grid, grid.shape), np.int8(world.background))
+
+    return sample, apply
+
+
+@rule("repeat_by_count")
+def repeat_by_count(world: World):
+    """The grid is repeated side by side as many times as it has coloured cells."""
+    axis = world.integer(0, 1)
+
+    def sample() -> np.ndarray:
+        side = world.integer(2, 3)
+        grid = world.blank((side, side))
+        n = world.integer(2, min(side * side - 1, max(2, world.max_side // side)))
+        for i in world.random.sample(range(side * side), n):
+            grid.flat[i] = world.color()
+        return grid
+
+    def apply(grid: np.ndarray) -> np.ndarray:
+        return np.concatenate([grid] * int((grid != world.background).sum()), axis)
+
+    return sample, apply
+
+
+@rule("square_of_count")
+def square_of_count(world: World):
+    """The number of objects is the side of a full square in their colour."""
+    world.narrow(3)
+
+    def sample() -> np.ndarray:
+        color, n = world.color(), world.integer(1, min(5, world.max_side))
+        grid = world.blank(world.shape(5))
+        world.place(grid, [world.box(1, 2) for _ in range(n)], [color] * n)
+        return grid
+
+    def apply(grid: np.ndarray) -> np.ndarray:
+        found = components(grid, world.background)
+        return np.full((len(found), len(found)), found[0].color, np.int8)
+
+    return sample, apply

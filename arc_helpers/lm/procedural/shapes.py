@@ -50,9 +50,7 @@ class Object:
         return slice(self.top, self.bottom + 1), slice(self.left, self.right + 1)
 
 
-def components(
-    grid: np.ndarray, background: int, by_color: bool = True, corners: bool = False
-) -> list[Object]:
+def components(grid: np.ndarray, background: int, by_color: bool = True, corners: bool = False) -> list[Object]:
     """Connected objects in reading order; one colour each, or all that is not background together."""
     height, width = grid.shape
     stride = width + 1  # one wall column: steps never wrap

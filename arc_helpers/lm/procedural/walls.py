@@ -68,9 +68,9 @@ def recolor_full_lines(world: World):
     return sample, apply
 
 
-@rule("clear_lines", anywhere=True)
-def clear_lines(world: World):
-    """Rows (and columns) that hold a coloured cell are filled; or only free ones are."""
+@rule("hit_lines", anywhere=True)
+def hit_lines(world: World):
+    """Rows or columns (or both) that hold a coloured cell are filled, or those that hold none."""
     color, axis, free = world.mark(), world.choice((0, 1, 2)), world.chance(0.5)
 
     def sample() -> np.ndarray:
@@ -81,7 +81,7 @@ def clear_lines(world: World):
     def apply(grid: np.ndarray) -> np.ndarray:
         solid = grid != world.background
         rows, columns = solid.any(1)[:, None], solid.any(0)[None]
-        hit = (rows | False & columns, columns | False & rows, rows | columns)[axis]
+        hit = np.broadcast_to((rows, columns, rows | columns)[axis], grid.shape)
         if not hit.any() or hit.all():
             raise Misfit("nothing shows")
         return np.where((hit != free) & ~solid, np.int8(color), grid)

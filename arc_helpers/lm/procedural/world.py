@@ -182,9 +182,7 @@ class World:
                     break
         return placed
 
-    def objects(
-        self, least: int = 1, most: int = 4, stamp: Callable[[], np.ndarray] | None = None
-    ) -> np.ndarray:
+    def objects(self, least: int = 1, most: int = 4, stamp: Callable[[], np.ndarray] | None = None) -> np.ndarray:
         """A few separate one-coloured objects on background."""
         grid = self.blank(self.shape(min(5, self.limit)))
         stamps = [(stamp or self.blob)() for _ in range(self.integer(least, most))]

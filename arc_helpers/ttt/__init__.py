@@ -1,0 +1,32 @@
+"""Test-time training: one adapter a task, K tasks at once, and the way from trained adapters to two attempts.
+
+Names are imported on first use, so that `import arc_helpers.ttt` alone does not load torch.
+"""
+
+import importlib
+
+_WHERE = {
+    "AnswerFeatures": "cache",
+    "answer_features": "cache",
+    "length_groups": "grouping",
+    "padding_ratio": "grouping",
+    "MultiLoRAModel": "multilora",
+    "per_slot_cross_entropy": "multilora",
+    "train_multi_lora": "trainer",
+    "Generated": "decode",
+    "generate_with_lora": "decode",
+    "Candidate": "select",
+    "Ranked": "select",
+    "two_attempts": "select",
+    "vote": "select",
+    "TaskResult": "pipeline",
+    "solve_group": "pipeline",
+    "solve_tasks": "pipeline",
+}
+__all__ = list(_WHERE)
+
+
+def __getattr__(name: str):
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -1,0 +1,165 @@
+"""RunLog and start()."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+from arc_helpers.runs import ConfigError, DeviceChoice, RunLog, git_version, read_jsonl, start
+
+CPU = DeviceChoice("cpu", "float32", "for the test")
+
+
+def open_log(folder):
+    return RunLog(folder, "02_multilora_ttt", "tiny", 3, {"k": 2, "lr": 0.01}, CPU)
+
+
+def test_files_of_a_run(tmp_path):
+    from matplotlib.figure import Figure
+
+    log = open_log(tmp_path / "run")
+    log.metric(step=0, loss=np.float32(1.5), lr=0.1)
+    log.metric(step=1, loss=float("nan"))
+    log.task("a", solved=True, grids=np.zeros((1, 2), int), error=None)
+    figure = log.figure(Figure(), "loss")
+    assert not (tmp_path / "run/summary.json").exists()
+    returned = log.close(solved=1, score=np.float64(0.5), best=float("inf"), note="x")
+    assert read_jsonl(tmp_path / "run/metrics.jsonl") == [
+        {"step": 0, "loss": 1.5, "lr": 0.1},
+        {"step": 1, "loss": None},
+    ]
+    assert read_jsonl(tmp_path / "run/tasks.jsonl") == [
+        {"task_id": "a", "solved": True, "grids": [[0, 0]], "error": None}
+    ]
+    assert figure == tmp_path / "run/figures/loss.png" and figure.read_bytes()[:4] == b"\x89PNG"
+    assert yaml.safe_load((tmp_path / "run/config.yaml").read_text()) == {
+        "notebook": "02_multilora_ttt",
+        "profile": "tiny",
+        "seed": 3,
+        "config": {"k": 2, "lr": 0.01},
+    }
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary == returned
+    assert (summary["solved"], summary["score"], summary["best"], summary["note"]) == (1, 0.5, None, "x")
+    assert (summary["notebook"], summary["profile"], summary["seed"]) == ("02_multilora_ttt", "tiny", 3)
+    assert (summary["device"], summary["dtype"]) == ("cpu", "float32")
+    assert summary["git"] == git_version() and summary["seconds"] >= 0
+    for package in ("python", "torch", "transformers", "numpy", "arc_helpers"):
+        assert summary[f"version_{package}"]
+    assert all(isinstance(value, int | float | str | bool | None) for value in summary.values())
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, np.zeros(2)])
+def test_a_summary_is_flat(tmp_path, value):
+    with pytest.raises(ValueError, match=r"^summary\.losses: must be one number, text, boolean or None"):
+        open_log(tmp_path).close(losses=value)
+    assert not (tmp_path / "summary.json").exists()
+
+
+def test_git_without_a_repository(tmp_path, monkeypatch):
+    monkeypatch.setenv("ARC_ROOT", str(tmp_path))
+    assert git_version() == "unknown"
+    monkeypatch.setenv("PATH", "")
+    assert git_version() == "unknown"
+
+
+def test_start(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ARC_ROOT", str(tmp_path))  # the profiles are those of the repository all the same
+    run = start("02_multilora_ttt", profile="tiny", seed=5, out_dir=None, k=7, steps=None)
+    assert (run.config.k, run.seed, run.profile, run.env.kind) == (7, 5, "tiny", "pytest")
+    assert run.out_dir == tmp_path / "artifacts/02_multilora_ttt"
+    out = capsys.readouterr().out
+    assert out.startswith("02_multilora_ttt, profile tiny, seed 5, k=7\n  where    pytest, headless")
+    assert run.device.reason in out and run.device.dtype in out
+    assert "torch" in out and str(run.out_dir) in out
+    first = np.random.rand()
+    start("02_multilora_ttt", profile="tiny", seed=5, out_dir=None)
+    assert np.random.rand() == first
+
+
+def test_a_fresh_start_removes_its_own_files_only(tmp_path):
+    for name in ("metrics.jsonl", "tasks.jsonl", "summary.json", "submission.json", "notes.txt"):
+        (tmp_path / name).write_text("{}\n")
+    run = start("tokenization_debug", profile="tiny", seed=0, out_dir=tmp_path, fresh=False)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "metrics.jsonl",
+        "tasks.jsonl",
+        "submission.json",
+        "notes.txt",
+        "config.yaml",
+    }
+    run.log.metric(step=1)
+    assert len(read_jsonl(tmp_path / "metrics.jsonl")) == 2
+    start("tokenization_debug", profile="tiny", seed=0, out_dir=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"submission.json", "notes.txt", "config.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seed": -1}, "seed = -1: must be >= 0"),
+        ({"seed": 2**32}, "seed = 4294967296: must be < 4294967296"),
+        ({"seed": True}, "seed = True: must be a number, not true or false"),
+        ({"profile": "big"}, "profile = big: must be 'tiny', 'laptop', 'gpu' or 'kaggle'"),
+        ({"k": 0}, "multilora_ttt.k = 0: must be >= 1"),
+    ],
+)
+def test_bad_parameters_stop_before_anything_is_written(tmp_path, arguments, message):
+    with pytest.raises(ConfigError) as error:
+        start("multilora_ttt", **{"profile": "tiny", "seed": 0, "out_dir": tmp_path / "new", **arguments})
+    assert str(error.value) == message
+    assert not (tmp_path / "new").exists()
+
+
+class FakeWandb:
+    """Records what it is told; `fails` makes init raise."""
+
+    def __init__(self, fails=False):
+        self.fails, self.lines, self.summary, self.finished = fails, [], {}, False
+
+    def Settings(self, **options):
+        return options
+
+    def init(self, **options):
+        if self.fails:
+            raise RuntimeError("no disk")
+        self.options = options
+        return self
+
+    def log(self, record):
+        self.lines.append(record)
+
+    def finish(self):
+        self.finished = True
+
+
+@pytest.mark.parametrize(
+    ("wanted", "key", "mode"),
+    [("offline", "", "offline"), ("online", "", "offline"), ("online", "k", "online")],
+)
+def test_wandb_mirrors_and_never_asks_for_a_login(tmp_path, monkeypatch, wanted, key, mode):
+    pytest.importorskip("wandb")
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setenv("WANDB_MODE", wanted)
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    log = open_log(tmp_path)
+    log.metric(step=1, loss=0.5, bad=float("nan"))
+    log.close(solved=3)
+    assert fake.options["mode"] == mode and fake.options["project"] == "arc-02_multilora_ttt"
+    assert fake.lines == [{"step": 1, "loss": 0.5}]
+    assert fake.summary["solved"] == 3 and fake.finished
+
+
+def test_wandb_is_off_by_default_and_never_stops_a_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "wandb", FakeWandb(fails=True))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    open_log(tmp_path).close()
+    assert capsys.readouterr().out == ""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    open_log(tmp_path).close()
+    assert capsys.readouterr().out == "W&B: not mirrored (no disk)\n"
