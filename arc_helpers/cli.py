@@ -17,11 +17,7 @@ if TYPE_CHECKING:
     from arc_helpers.arc import Task
     from arc_helpers.runs.notebook import Notebook
 
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 Submission = Annotated[str, typer.Argument(help="a submission.json")]
 Data = Annotated[str, typer.Option(help="set name, folder, task file or challenges file")]
 Solutions = Annotated[str | None, typer.Option(help="Kaggle solutions file")]

@@ -152,9 +152,7 @@ def test_values_get_the_notebooks_types(cli, notebooks):
         "max_side": 0,  # lifts the profile's limit; None would mean the profile's value
         "seed": 7,
     }
-    assert find_notebook(str(notebooks / "02_multilora_ttt.ipynb")).check({"task_ids": ""}) == {
-        "task_ids": ""
-    }
+    assert find_notebook(str(notebooks / "02_multilora_ttt.ipynb")).check({"task_ids": ""}) == {"task_ids": ""}
 
 
 @pytest.fixture(scope="module")
@@ -325,5 +323,5 @@ def test_data(cli, tmp_path):
 def test_info(cli):
     result = cli("info")
     assert result.exit_code == 0
-    for word in ("where", "pytest", "device", "float32", "torch", "arcagi1/evaluation", "02_multilora_ttt"):
+    for word in ("where", "pytest", "device", "torch", "arcagi1/evaluation", "02_multilora_ttt"):
         assert word in result.stdout

@@ -11,6 +11,7 @@ _WHERE = {
     "arc_tokenizer": "tokenizer",
     "Encoded": "prompt",
     "TaskTooLong": "prompt",
+    "answer_grid": "prompt",
     "encode": "prompt",
     "GridLMConfig": "gridlm",
     "GridLMForCausalLM": "gridlm",
@@ -18,6 +19,12 @@ _WHERE = {
     "ModelError": "loading",
     "load_causal_lm": "loading",
     "trim_vocabulary": "loading",
+    "answer_logprobs": "score",
+    "build_mixture": "corpus",
+    "held_out_tasks": "corpus",
+    "PretrainConfig": "pretrain",
+    "Pretrainer": "pretrain",
+    "held_out_score": "pretrain",
 }
 __all__ = list(_WHERE)
 

@@ -44,9 +44,7 @@ def atomic_write_json(path: str | Path, value: Any, indent: int | None = 2) -> N
     atomic_write_text(path, json.dumps(plain(value), indent=indent, allow_nan=False) + "\n")
 
 
-def save_tensors(
-    path: str | Path, tensors: "Mapping[str, Tensor]", meta: Mapping[str, Any] | None = None
-) -> None:
+def save_tensors(path: str | Path, tensors: "Mapping[str, Tensor]", meta: Mapping[str, Any] | None = None) -> None:
     """Write tensors and JSON metadata as one safetensors file, at once.
 
     Tensors are copied to the CPU; those that share memory are written in full each.

@@ -75,9 +75,7 @@ class BaseModelKnobs(Knobs):
     lr_muon: float = Field(gt=0, description="learning rate of the matrices (Muon)")
     lr_adamw: float = Field(gt=0, description="learning rate of everything else (AdamW)")
     warmup_steps: int = Field(ge=0, description="steps of linear warm-up")
-    decay_fraction: float = Field(
-        ge=0, le=1, description="share of the training at its end with falling rates"
-    )
+    decay_fraction: float = Field(ge=0, le=1, description="share of the training at its end with falling rates")
     resume: bool = Field(description="go on from the last checkpoint, if there is one")
     out_model: str = Field(description="folder the trained model is written to")
 
@@ -87,6 +85,7 @@ class TokenizationDebugKnobs(Knobs):
 
     model_dir: str = Field(min_length=1, description="Hugging Face folder of the model")
     problem_path: str = Field(min_length=1, description="set name, task file or folder of tasks")
+    task_id: Text = Field(description="which of its tasks; empty = the first")
     num_pseudo: Positive = Field(description="pseudo-tasks made from the task")
     pseudo_index: int = Field(ge=0, description="the one that is shown, from 0")
     max_len: int = Field(ge=16, description="longest sequence, in tokens")
@@ -163,9 +162,7 @@ def resolve(notebook: str, profile: str, overrides: Mapping[str, Any]) -> BaseMo
     base: Knobs = getattr(load_profile(profile), name)
     unknown = [key for key in overrides if key not in type(base).model_fields]
     if unknown:  # before None is dropped: a typo is a typo whatever its value
-        raise ConfigError(
-            explain_unknown(f"{name}.{unknown[0]}", overrides[unknown[0]], type(base).model_fields)
-        )
+        raise ConfigError(explain_unknown(f"{name}.{unknown[0]}", overrides[unknown[0]], type(base).model_fields))
     values = {key: value for key, value in overrides.items() if value is not None}
     return _checked(type(base), {**base.model_dump(), **values}, prefix=f"{name}.")
 
@@ -232,8 +229,4 @@ def explain_unknown(name: str, value: Any, allowed: Iterable[str]) -> str:
 
 def _show(value: Any) -> str:
     """Text without quotes where that is unambiguous: a command line's k=0 reads as the YAML file's k: 0."""
-    return (
-        value
-        if isinstance(value, str) and value and value.isprintable() and " " not in value
-        else repr(value)
-    )
+    return value if isinstance(value, str) and value and value.isprintable() and " " not in value else repr(value)

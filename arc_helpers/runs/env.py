@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal[
-    "terminal", "jupyter", "papermill", "pytest", "kaggle-interactive", "kaggle-batch", "kaggle-rerun"
-]
+Kind = Literal["terminal", "jupyter", "papermill", "pytest", "kaggle-interactive", "kaggle-batch", "kaggle-rerun"]
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -132,11 +130,7 @@ def _kind() -> Kind:
     if _flag("KAGGLE_IS_COMPETITION_RERUN"):
         return "kaggle-rerun"
     if _on_kaggle():
-        return (
-            "kaggle-interactive"
-            if os.environ["KAGGLE_KERNEL_RUN_TYPE"].lower() == "interactive"
-            else "kaggle-batch"
-        )
+        return "kaggle-interactive" if os.environ["KAGGLE_KERNEL_RUN_TYPE"].lower() == "interactive" else "kaggle-batch"
     if _in_kernel():
         return "papermill" if _flag("ARC_HEADLESS") else "jupyter"
     if "PYTEST_VERSION" in os.environ:  # set by pytest for the whole session, collection included

@@ -46,9 +46,7 @@ class Notebook:
         for name, value in given.items():
             if name not in self.parameters:
                 raise ConfigError(explain_unknown(f"{section(self.name)}.{name}", value, self.parameters))
-        own = check_run(
-            **self._own_defaults() | {k: v for k, v in given.items() if k in RunKnobs.model_fields}
-        )
+        own = check_run(**self._own_defaults() | {k: v for k, v in given.items() if k in RunKnobs.model_fields})
         knobs = {k: v for k, v in given.items() if k not in RunKnobs.model_fields}
         config = resolve(self.name, own.profile, knobs)
         typed = {name: getattr(own if name in RunKnobs.model_fields else config, name) for name in given}
@@ -60,9 +58,7 @@ class Notebook:
         chosen = values.get("out_dir") or self._own_defaults().get("out_dir")
         return output_path(chosen or Path("artifacts") / self.name)
 
-    def run(
-        self, values: Mapping[str, Any], output: str | Path | None = None, cell_timeout: int | None = None
-    ) -> Path:
+    def run(self, values: Mapping[str, Any], output: str | Path | None = None, cell_timeout: int | None = None) -> Path:
         """Execute with checked values, in this very interpreter's kernel; returns the executed notebook.
 
         output: its path; None means <out_dir>/<name>.ipynb. cell_timeout: seconds one cell may take.
@@ -104,13 +100,9 @@ class Notebook:
             line = f"cell {error.exec_count}: {error.ename}: {error.evalue}".splitlines()[0]
             raise NotebookFailed(f"{self.name} failed in {line} (see {target})") from None
         except CellTimeoutError:
-            raise NotebookFailed(
-                f"{self.name}: a cell ran longer than {cell_timeout} s (see {target})"
-            ) from None
+            raise NotebookFailed(f"{self.name}: a cell ran longer than {cell_timeout} s (see {target})") from None
         except DeadKernelError:
-            raise NotebookFailed(
-                f"{self.name}: its kernel died, maybe out of memory (see {target})"
-            ) from None
+            raise NotebookFailed(f"{self.name}: its kernel died, maybe out of memory (see {target})") from None
         return target
 
     def _own_defaults(self) -> dict[str, Any]:
@@ -146,9 +138,7 @@ def read_parameters(path: str | Path) -> dict[str, Parameter]:
     cells = nbformat.read(path, as_version=4).cells
     source = next((cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])), "")
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    comments = {
-        token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT
-    }
+    comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
     parameters = {}
     for node in ast.parse(source).body:
         if isinstance(node, ast.AnnAssign) and node.value:

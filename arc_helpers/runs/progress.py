@@ -9,9 +9,7 @@ from arc_helpers.runs.env import detect
 T = TypeVar("T")
 
 
-def progress(
-    iterable: Iterable[T], total: int | None = None, desc: str = "", every: float = 10.0
-) -> Iterator[T]:
+def progress(iterable: Iterable[T], total: int | None = None, desc: str = "", every: float = 10.0) -> Iterator[T]:
     """Iterate and show how far we are: a widget in a live notebook, a bar on a terminal, lines when headless.
 
     total: number of items, where len() cannot tell. every: seconds between two lines when headless.

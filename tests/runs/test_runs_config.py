@@ -142,9 +142,7 @@ def test_profiles_of_an_installed_wheel(tmp_path, monkeypatch):
     """Without a repository the package's own configs/ is read; without that, the places are named."""
     monkeypatch.setenv("ARC_ROOT", str(tmp_path))
     monkeypatch.setattr(config, "PACKAGE", tmp_path / "site" / "arc_helpers")
-    with pytest.raises(
-        ConfigError, match=r"^profile = tiny: tiny\.yaml is in none of .*arc_helpers/configs$"
-    ):
+    with pytest.raises(ConfigError, match=r"^profile = tiny: tiny\.yaml is in none of .*arc_helpers/configs$"):
         load_profile("tiny")
     (tmp_path / "site" / "arc_helpers" / "configs").mkdir(parents=True)
     (tmp_path / "site/arc_helpers/configs/tiny.yaml").write_text((CONFIGS / "tiny.yaml").read_text())

@@ -3,8 +3,8 @@ import sys
 import pytest
 
 from arc_helpers.runs import Environment, progress
-from arc_helpers.runs import progress as _  # noqa: F401
 
+# The package exports the function under the module's name.
 module = sys.modules["arc_helpers.runs.progress"]
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from arc_helpers.lm.procedural.registry import rule
+from arc_helpers.lm.procedural.registry import Drawn, rule
 from arc_helpers.lm.procedural.world import Misfit, World
 
 
@@ -14,7 +14,7 @@ def counts(grid: np.ndarray, background: int) -> np.ndarray:
 
 
 @rule("recolor", anywhere=True)
-def recolor(world: World):
+def recolor(world: World) -> Drawn:
     """Every colour becomes another fixed one."""
     world.narrow(3)
     table = np.arange(10, dtype=np.int8)
@@ -24,7 +24,7 @@ def recolor(world: World):
 
 
 @rule("swap_colors", anywhere=True)
-def swap_colors(world: World):
+def swap_colors(world: World) -> Drawn:
     """Two colours change places."""
     world.narrow(4)
     a, b = world.colors(2)
@@ -40,7 +40,7 @@ def swap_colors(world: World):
 
 
 @rule("keep_color", anywhere=True)
-def keep_color(world: World):
+def keep_color(world: World) -> Drawn:
     """One colour stays, all others become background."""
     world.narrow(4)
     keep = world.colors(2)[0]
@@ -55,7 +55,7 @@ def keep_color(world: World):
 
 
 @rule("remove_color", anywhere=True)
-def remove_color(world: World):
+def remove_color(world: World) -> Drawn:
     """One colour becomes background."""
     world.narrow(4)
     gone = world.colors(2)[0]
@@ -63,7 +63,7 @@ def remove_color(world: World):
 
 
 @rule("paint_all", anywhere=True)
-def paint_all(world: World):
+def paint_all(world: World) -> Drawn:
     """All that is not background takes one colour."""
     color = world.mark()
     world.widen(2)
@@ -71,14 +71,14 @@ def paint_all(world: World):
 
 
 @rule("change_background", anywhere=True)
-def change_background(world: World):
+def change_background(world: World) -> Drawn:
     """The background takes another colour."""
     color = world.mark()
     return world.scene, lambda grid: np.where(grid == world.background, np.int8(color), grid)
 
 
 @rule("majority_wins", anywhere=True)
-def majority_wins(world: World):
+def majority_wins(world: World) -> Drawn:
     """All that is not background takes the most (or least) frequent colour."""
     most = world.chance(0.6)
     world.widen(3)
@@ -95,7 +95,7 @@ def majority_wins(world: World):
 
 
 @rule("negative", anywhere=True)
-def negative(world: World):
+def negative(world: World) -> Drawn:
     """Background and the only colour change places."""
     world.narrow(1)
 
@@ -109,7 +109,7 @@ def negative(world: World):
 
 
 @rule("color_by_parity", anywhere=True)
-def color_by_parity(world: World):
+def color_by_parity(world: World) -> Drawn:
     """Coloured cells take one of two colours by the parity of their row, column or diagonal."""
     a, b, kind = world.mark(), world.mark(), world.choice("rcd")
 

@@ -1,14 +1,16 @@
 """Rules that count: objects, cells, colours, heights."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from arc_helpers.lm.procedural.colors import counts
-from arc_helpers.lm.procedural.registry import rule
+from arc_helpers.lm.procedural.registry import Drawn, rule
 from arc_helpers.lm.procedural.shapes import components, unique_extreme
 from arc_helpers.lm.procedural.world import Misfit, World
 
 
-def _bar(world: World, most: int):
+def _bar(world: World, most: int) -> Callable[[int], np.ndarray]:
     """A function from a number to its picture: a row, column or diagonal of `most` cells, n coloured."""
     kind = world.choice(("row", "row", "column", "diagonal"))
     color = np.int8(world.mark())
@@ -25,7 +27,7 @@ def _bar(world: World, most: int):
 
 
 @rule("count_objects")
-def count_objects(world: World):
+def count_objects(world: World) -> Drawn:
     """The number of objects is drawn as a bar."""
     most = world.integer(4, 6)
     draw = _bar(world, most)
@@ -36,7 +38,7 @@ def count_objects(world: World):
 
 
 @rule("count_color")
-def count_color(world: World):
+def count_color(world: World) -> Drawn:
     """The number of cells (as single dots) of one colour is drawn as a bar."""
     most = world.integer(4, 6)
     draw = _bar(world, most)
@@ -52,7 +54,7 @@ def count_color(world: World):
 
 
 @rule("majority_cell")
-def majority_cell(world: World):
+def majority_cell(world: World) -> Drawn:
     """The output is one cell of the most (or least) frequent colour."""
     most = world.chance(0.7)
     world.widen(3)
@@ -66,7 +68,7 @@ def majority_cell(world: World):
 
 
 @rule("majority_fill")
-def majority_fill(world: World):
+def majority_fill(world: World) -> Drawn:
     """The whole grid takes its most frequent colour."""
     world.widen(3)
 
@@ -82,7 +84,7 @@ def majority_fill(world: World):
 
 
 @rule("rank_colors")
-def rank_colors(world: World):
+def rank_colors(world: World) -> Drawn:
     """The colours are listed by how often they occur."""
     upright, falling = world.chance(0.6), world.chance(0.7)
     world.widen(4)
@@ -107,7 +109,7 @@ def rank_colors(world: World):
 
 
 @rule("histogram")
-def histogram(world: World):
+def histogram(world: World) -> Drawn:
     """Each colour becomes a bar as long as its number of cells, sorted by length."""
     k = world.integer(0, 3)
     world.widen(4)
@@ -132,7 +134,7 @@ def histogram(world: World):
 
 
 @rule("upscale_by_colors")
-def upscale_by_colors(world: World):
+def upscale_by_colors(world: World) -> Drawn:
     """The grid is enlarged as many times as it has colours."""
     world.widen(3)
     side = world.integer(2, 3)
@@ -152,7 +154,7 @@ def upscale_by_colors(world: World):
 
 
 @rule("list_sizes")
-def list_sizes(world: World):
+def list_sizes(world: World) -> Drawn:
     """Every object becomes a bar of its size and colour; the bars are sorted."""
     falling = world.chance(0.7)
 
@@ -170,7 +172,7 @@ def list_sizes(world: World):
 
 
 @rule("most_objects")
-def most_objects(world: World):
+def most_objects(world: World) -> Drawn:
     """The output is one cell of the colour that the most objects have."""
     world.widen(3)
 
@@ -195,7 +197,7 @@ def bars(world: World, least: int = 3) -> np.ndarray:
 
 
 @rule("sort_bars")
-def sort_bars(world: World):
+def sort_bars(world: World) -> Drawn:
     """Bars are sorted by height."""
     rising, k = world.chance(0.5), world.choice((0, 0, 1, 2, 3))
 
@@ -211,7 +213,7 @@ def sort_bars(world: World):
 
 
 @rule("rank_bars")
-def rank_bars(world: World):
+def rank_bars(world: World) -> Drawn:
     """Bars take colours by the rank of their height; those below the last rank stay."""
     ranks = [world.mark() for _ in range(world.integer(2, 3))]
     falling = world.chance(0.6)

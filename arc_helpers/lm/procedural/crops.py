@@ -2,18 +2,18 @@
 
 import numpy as np
 
-from arc_helpers.lm.procedural.registry import rule
-from arc_helpers.lm.procedural.shapes import bounds, components, content, holes, unique_extreme
+from arc_helpers.lm.procedural.registry import Drawn, rule
+from arc_helpers.lm.procedural.shapes import Object, bounds, components, content, holes, unique_extreme
 from arc_helpers.lm.procedural.world import Misfit, World
 
 
-def picture(world: World, one) -> np.ndarray:
+def picture(world: World, one: Object) -> np.ndarray:
     """An object alone, on background."""
     return np.where(one.mask, np.int8(one.color), np.int8(world.background))
 
 
 @rule("crop_extreme", anywhere=True)
-def crop_extreme(world: World):
+def crop_extreme(world: World) -> Drawn:
     """The output is the largest (or smallest) object alone, cropped."""
     largest = world.chance(0.6)
 
@@ -25,7 +25,7 @@ def crop_extreme(world: World):
 
 
 @rule("crop_content", anywhere=True)
-def crop_content(world: World):
+def crop_content(world: World) -> Drawn:
     """The grid is cropped to all that is not background."""
 
     def sample() -> np.ndarray:
@@ -38,7 +38,7 @@ def crop_content(world: World):
 
 
 @rule("crop_color", anywhere=True)
-def crop_color(world: World):
+def crop_color(world: World) -> Drawn:
     """The grid is cropped to the bounding box of one colour."""
     world.narrow(4)
     color = world.colors(2)[0]
@@ -52,7 +52,7 @@ def crop_color(world: World):
 
 
 @rule("crop_inside")
-def crop_inside(world: World):
+def crop_inside(world: World) -> Drawn:
     """The output is what lies inside the frame (with or without the frame)."""
     frame, keep = world.mark(), world.chance(0.3)
 
@@ -74,7 +74,7 @@ def crop_inside(world: World):
 
 
 @rule("crop_odd_shape")
-def crop_odd_shape(world: World):
+def crop_odd_shape(world: World) -> Drawn:
     """The output is the object whose shape differs from all the others."""
 
     def sample() -> np.ndarray:
@@ -94,7 +94,7 @@ def crop_odd_shape(world: World):
 
 
 @rule("crop_odd_color")
-def crop_odd_color(world: World):
+def crop_odd_color(world: World) -> Drawn:
     """The output is the object whose colour no other has."""
     world.widen(2)
 
@@ -115,7 +115,7 @@ def crop_odd_color(world: World):
 
 
 @rule("crop_most_common")
-def crop_most_common(world: World):
+def crop_most_common(world: World) -> Drawn:
     """The output is the shape that occurs most often."""
     world.narrow(1)
 
@@ -137,7 +137,7 @@ def crop_most_common(world: World):
 
 
 @rule("crop_symmetric")
-def crop_symmetric(world: World):
+def crop_symmetric(world: World) -> Drawn:
     """The output is the only object that is its own mirror image, left to right."""
 
     def sample() -> np.ndarray:
@@ -159,7 +159,7 @@ def crop_symmetric(world: World):
 
 
 @rule("crop_most_holes")
-def crop_most_holes(world: World):
+def crop_most_holes(world: World) -> Drawn:
     """The output is the only object with a hole (or the only one without)."""
     hollow = world.chance(0.6)
 
@@ -181,7 +181,7 @@ def crop_most_holes(world: World):
 
 
 @rule("crop_in_key_color")
-def crop_in_key_color(world: World):
+def crop_in_key_color(world: World) -> Drawn:
     """The large object is cropped, in the colour of the single dot."""
     body = world.mark()
     world.widen(2)
@@ -203,7 +203,7 @@ def crop_in_key_color(world: World):
 
 
 @rule("list_objects")
-def list_objects(world: World):
+def list_objects(world: World) -> Drawn:
     """Equal-sized pictures are cut out and put in one line, from left to right (or top to bottom)."""
     side = 3 if world.max_side >= 9 else 2
     across, upright = world.chance(0.5), world.chance(0.5)

@@ -57,6 +57,8 @@ def draw_pairs(
 
 def _answer(grid: np.ndarray, applies: Sequence[Apply], world: World) -> np.ndarray:
     """The output of an input; Misfit unless every step fits, changes something and matters in the end."""
+    if max(grid.shape) > world.max_side:
+        raise Misfit("the input is out of bounds")
     before = grid
     for step, apply in enumerate(applies):
         if step and not (before == world.background).any():

@@ -2,33 +2,33 @@
 
 import numpy as np
 
-from arc_helpers.lm.procedural.registry import rule
+from arc_helpers.lm.procedural.registry import Drawn, rule
 from arc_helpers.lm.procedural.world import Misfit, World
 
 
 @rule("flip", anywhere=True)
-def flip(world: World):
+def flip(world: World) -> Drawn:
     """The grid is mirrored left-right or top-down."""
     axis = world.integer(0, 1)
     return world.scene, lambda grid: np.flip(grid, axis)
 
 
 @rule("rotate", anywhere=True)
-def rotate(world: World):
+def rotate(world: World) -> Drawn:
     """The grid is turned by 90, 180 or 270 degrees."""
     k = world.integer(1, 3)
     return world.scene, lambda grid: np.rot90(grid, k)
 
 
 @rule("transpose", anywhere=True)
-def transpose(world: World):
+def transpose(world: World) -> Drawn:
     """The grid is mirrored at one of its two diagonals."""
     anti = world.chance(0.5)
     return world.scene, lambda grid: grid[::-1, ::-1].T if anti else grid.T
 
 
 @rule("mirror_extend", anywhere=True)
-def mirror_extend(world: World):
+def mirror_extend(world: World) -> Drawn:
     """The grid and its mirror image stand side by side (or one above the other)."""
     axis, first = world.integer(0, 1), world.chance(0.5)
     world.reserve(2)
@@ -41,7 +41,7 @@ def mirror_extend(world: World):
 
 
 @rule("quadrants", anywhere=True)
-def quadrants(world: World):
+def quadrants(world: World) -> Drawn:
     """Four mirror images meet in the middle."""
     top, left = world.chance(0.5), world.chance(0.5)
     world.reserve(2)
@@ -54,7 +54,7 @@ def quadrants(world: World):
 
 
 @rule("quadrant_turns", anywhere=True)
-def quadrant_turns(world: World):
+def quadrant_turns(world: World) -> Drawn:
     """A square is joined by its three rotations, around the middle."""
     step = world.choice((1, -1))
     world.reserve(2)
@@ -70,14 +70,14 @@ def quadrant_turns(world: World):
 
 
 @rule("roll", anywhere=True)
-def roll(world: World):
+def roll(world: World) -> Drawn:
     """Every cell moves a fixed number of steps and comes back on the other side."""
     dy, dx = world.choice(((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (2, 0), (0, 2), (-2, 0), (0, -2)))
     return world.scene, lambda grid: np.roll(grid, (dy, dx), (0, 1))
 
 
 @rule("reverse_lines", anywhere=True)
-def reverse_lines(world: World):
+def reverse_lines(world: World) -> Drawn:
     """Every other row (or column) is reversed."""
     axis, start = world.integer(0, 1), world.integer(0, 1)
 
@@ -93,7 +93,7 @@ def reverse_lines(world: World):
 
 
 @rule("swap_halves", anywhere=True)
-def swap_halves(world: World):
+def swap_halves(world: World) -> Drawn:
     """The two halves of the grid change places."""
     axis = world.integer(0, 1)
 
@@ -107,7 +107,7 @@ def swap_halves(world: World):
 
 
 @rule("overlay_mirror", anywhere=True)
-def overlay_mirror(world: World):
+def overlay_mirror(world: World) -> Drawn:
     """Free cells take the colour of their mirror image, so that the grid becomes symmetric."""
     kind = world.choice(("left-right", "top-down", "both"))
 
@@ -122,7 +122,7 @@ def overlay_mirror(world: World):
 
 
 @rule("drop_empty_lines", anywhere=True)
-def drop_empty_lines(world: World):
+def drop_empty_lines(world: World) -> Drawn:
     """Rows and columns without any colour are taken out."""
 
     def apply(grid: np.ndarray) -> np.ndarray:
@@ -136,7 +136,7 @@ def drop_empty_lines(world: World):
 
 
 @rule("drop_repeats", anywhere=True)
-def drop_repeats(world: World):
+def drop_repeats(world: World) -> Drawn:
     """Rows and columns that repeat the one before are taken out."""
 
     def sample() -> np.ndarray:
@@ -155,7 +155,7 @@ def drop_repeats(world: World):
 
 
 @rule("beside_negative")
-def beside_negative(world: World):
+def beside_negative(world: World) -> Drawn:
     """The grid stands beside its negative, in which background and colour have changed places."""
     axis = world.integer(0, 1)
     world.reserve(2)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from arc_helpers.lm.procedural.registry import rule
+from arc_helpers.lm.procedural.registry import Drawn, rule
 from arc_helpers.lm.procedural.shapes import CROSS, DIAGONAL, bounds, components
 from arc_helpers.lm.procedural.world import Misfit, World
 
@@ -26,7 +26,7 @@ def cast(grid: np.ndarray, y: int, x: int, dy: int, dx: int, color: int, backgro
 
 
 @rule("rays")
-def rays(world: World):
+def rays(world: World) -> Drawn:
     """Every dot sends a ray in one direction until something is in the way."""
     dy, dx = world.choice(CROSS + DIAGONAL)
 
@@ -40,7 +40,7 @@ def rays(world: World):
 
 
 @rule("cross_lines")
-def cross_lines(world: World):
+def cross_lines(world: World) -> Drawn:
     """Every dot draws its whole row, column, both or both diagonals."""
     steps = world.choice((CROSS, DIAGONAL, CROSS[::2], CROSS[1::2]))
     own = world.chance(0.5)
@@ -64,7 +64,7 @@ def cross_lines(world: World):
 
 
 @rule("connect_dots")
-def connect_dots(world: World):
+def connect_dots(world: World) -> Drawn:
     """Two dots in one row or column are joined by a line."""
     color = world.mark() if world.chance(0.5) else None
     world.narrow(1)
@@ -91,7 +91,7 @@ def connect_dots(world: World):
 
 
 @rule("rays_by_color")
-def rays_by_color(world: World):
+def rays_by_color(world: World) -> Drawn:
     """Every dot sends a ray in the direction that belongs to its colour."""
     steps = dict(zip(world.colors(2), world.random.sample(CROSS + DIAGONAL, 2), strict=True))
     colors = list(steps)
@@ -113,7 +113,7 @@ def rays_by_color(world: World):
 
 
 @rule("rays_to_obstacles")
-def rays_to_obstacles(world: World):
+def rays_to_obstacles(world: World) -> Drawn:
     """Dots at one side send rays that stop at the obstacles."""
     k, obstacle = world.integer(0, 3), world.mark()
 
@@ -136,7 +136,7 @@ def rays_to_obstacles(world: World):
 
 
 @rule("connect_pairs")
-def connect_pairs(world: World):
+def connect_pairs(world: World) -> Drawn:
     """Dots of equal colour in one row or column are joined; upright lines run on top."""
     world.widen(4)
     upright = world.chance(0.5)
@@ -172,7 +172,7 @@ def connect_pairs(world: World):
 
 
 @rule("extend_segments")
-def extend_segments(world: World):
+def extend_segments(world: World) -> Drawn:
     """Short strokes are continued in their direction up to the sides."""
     diagonal, color = world.chance(0.5), world.mark() if world.chance(0.5) else None
 
@@ -203,7 +203,7 @@ def extend_segments(world: World):
 
 
 @rule("box_from_corners")
-def box_from_corners(world: World):
+def box_from_corners(world: World) -> Drawn:
     """Four dots are the corners of a box, which is filled (or drawn)."""
     color, outline = world.mark(), world.chance(0.4)
 
@@ -245,7 +245,7 @@ def box_from_corners(world: World):
 
 
 @rule("mark_middle")
-def mark_middle(world: World):
+def mark_middle(world: World) -> Drawn:
     """Halfway between two dots in line, the cell (or a plus) is marked."""
     color, plus = world.mark(), world.chance(0.5)
 
@@ -272,7 +272,7 @@ def mark_middle(world: World):
 
 
 @rule("draw_diagonals", anywhere=True)
-def draw_diagonals(world: World):
+def draw_diagonals(world: World) -> Drawn:
     """The diagonals of the grid (one or both) are drawn on free cells."""
     color, kind = world.mark(), world.choice(("down", "up", "both"))
 
@@ -290,7 +290,7 @@ def draw_diagonals(world: World):
 
 
 @rule("rule_lines", anywhere=True)
-def rule_lines(world: World):
+def rule_lines(world: World) -> Drawn:
     """Every k-th row (and column) is drawn behind all things."""
     color, k, kind = world.mark(), world.integer(2, 3), world.choice(("rows", "columns", "both"))
     first = world.integer(0, k - 1)

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from arc_helpers.lm.procedural.registry import rule
+from arc_helpers.lm.procedural.registry import Drawn, rule
 from arc_helpers.lm.procedural.shapes import CROSS, DIAGONAL, bounds, components, shifted
 from arc_helpers.lm.procedural.world import Misfit, World
 
 
 @rule("gravity", anywhere=True)
-def gravity(world: World):
+def gravity(world: World) -> Drawn:
     """Every coloured cell falls towards one side until it rests."""
     k = world.integer(0, 3)
 
@@ -21,14 +21,14 @@ def gravity(world: World):
 
 
 @rule("shift", anywhere=True)
-def shift(world: World):
+def shift(world: World) -> Drawn:
     """All things move by a fixed step; what leaves the grid is lost."""
     dy, dx = world.choice(((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (2, 0), (0, -2), (0, 2), (-2, 0)))
     return world.scene, lambda grid: shifted(grid, dy, dx, world.background)
 
 
 @rule("shadow", anywhere=True)
-def shadow(world: World):
+def shadow(world: World) -> Drawn:
     """Things stay and cast a one-coloured shadow, a fixed step away, on free cells."""
     dy, dx = world.choice(((1, 1), (-1, 1), (1, -1), (-1, -1), (2, 0), (0, 2), (0, -2), (-2, 0)))
     color = world.mark()
@@ -41,7 +41,7 @@ def shadow(world: World):
 
 
 @rule("shift_color", anywhere=True)
-def shift_color(world: World):
+def shift_color(world: World) -> Drawn:
     """Cells of one colour move by a fixed step, all others stay."""
     world.narrow(3)
     color = world.colors(2)[0]
@@ -58,7 +58,7 @@ def shift_color(world: World):
 
 
 @rule("rigid_gravity", anywhere=True)
-def rigid_gravity(world: World):
+def rigid_gravity(world: World) -> Drawn:
     """Whole objects fall towards one side until they rest on it or on each other."""
     k = world.integer(0, 3)
 
@@ -77,7 +77,7 @@ def rigid_gravity(world: World):
 
 
 @rule("align_objects")
-def align_objects(world: World):
+def align_objects(world: World) -> Drawn:
     """Objects move straight to one side of the grid."""
     k = world.integer(0, 3)
 
@@ -106,7 +106,7 @@ def align_objects(world: World):
 
 
 @rule("move_to_contact")
-def move_to_contact(world: World):
+def move_to_contact(world: World) -> Drawn:
     """One object moves straight to the other until they touch (or draws a line to it)."""
     mover, goal = world.mark(), world.mark()
     beam = world.mark() if world.chance(0.25) else None
@@ -157,7 +157,7 @@ def move_to_contact(world: World):
 
 
 @rule("gravity_to_line")
-def gravity_to_line(world: World):
+def gravity_to_line(world: World) -> Drawn:
     """Dots on both sides of a line are drawn to it, and pile up there."""
     turned, line = world.chance(0.5), world.mark()
 
@@ -179,7 +179,7 @@ def gravity_to_line(world: World):
 
 
 @rule("shear")
-def shear(world: World):
+def shear(world: World) -> Drawn:
     """Every row moves one step further than the one above it, around the side."""
     step, turned = world.choice((1, -1)), world.chance(0.5)
 
@@ -193,7 +193,7 @@ def shear(world: World):
 
 
 @rule("step_by_width", anywhere=True)
-def step_by_width(world: World):
+def step_by_width(world: World) -> Drawn:
     """Every object moves by its own width (or height)."""
     k = world.integer(0, 3)
 

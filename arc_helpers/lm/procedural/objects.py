@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from arc_helpers.lm.procedural.registry import rule
+from arc_helpers.lm.procedural.registry import Drawn, rule
 from arc_helpers.lm.procedural.shapes import around, components, enclosed, outside, unique_extreme
 from arc_helpers.lm.procedural.world import Misfit, World
 
 
 @rule("recolor_extreme", anywhere=True)
-def recolor_extreme(world: World):
+def recolor_extreme(world: World) -> Drawn:
     """The largest (or smallest) object takes a new colour."""
     largest, color = world.chance(0.6), world.mark()
 
@@ -23,7 +23,7 @@ def recolor_extreme(world: World):
 
 
 @rule("keep_extreme", anywhere=True)
-def keep_extreme(world: World):
+def keep_extreme(world: World) -> Drawn:
     """Only the largest (or smallest) object stays."""
     largest = world.chance(0.6)
 
@@ -38,7 +38,7 @@ def keep_extreme(world: World):
 
 
 @rule("fill_enclosed", anywhere=True)
-def fill_enclosed(world: World):
+def fill_enclosed(world: World) -> Drawn:
     """Closed areas are filled with a colour."""
     color = world.mark()
     return lambda: world.objects(1, 4, world.ring), lambda grid: np.where(
@@ -47,14 +47,14 @@ def fill_enclosed(world: World):
 
 
 @rule("outline", anywhere=True)
-def outline(world: World):
+def outline(world: World) -> Drawn:
     """All things get an outline, with or without corners."""
     color, corners = world.mark(), world.chance(0.6)
     return world.objects, lambda grid: np.where(around(grid != world.background, corners), np.int8(color), grid)
 
 
 @rule("bounding_boxes", anywhere=True)
-def bounding_boxes(world: World):
+def bounding_boxes(world: World) -> Drawn:
     """The free cells of every object's bounding box are filled."""
     color = world.mark()
 
@@ -69,7 +69,7 @@ def bounding_boxes(world: World):
 
 
 @rule("hollow", anywhere=True)
-def hollow(world: World):
+def hollow(world: World) -> Drawn:
     """The inside of solid boxes is emptied (or takes a colour)."""
     color = world.mark() if world.chance(0.5) else world.background
 
@@ -85,7 +85,7 @@ def hollow(world: World):
 
 
 @rule("denoise", anywhere=True)
-def denoise(world: World):
+def denoise(world: World) -> Drawn:
     """Single cells vanish, larger objects stay."""
 
     def sample() -> np.ndarray:
@@ -105,7 +105,7 @@ def denoise(world: World):
 
 
 @rule("frame_objects", anywhere=True)
-def frame_objects(world: World):
+def frame_objects(world: World) -> Drawn:
     """A frame is drawn around every object, one step outside its bounding box."""
     color = world.mark()
 
@@ -131,9 +131,9 @@ def frame_objects(world: World):
     return sample, apply
 
 
-@rule("mark_corners")
-def mark_corners(world: World):
-    """The four corners of every box take a colour (or all but the corners of its sides)."""
+@rule("mark_boxes")
+def mark_boxes(world: World) -> Drawn:
+    """Every box gets its corners, its middle or a checkerboard marked."""
     color, kind = world.mark(), world.choice(("corners", "middle", "checker"))
 
     def apply(grid: np.ndarray) -> np.ndarray:
@@ -155,7 +155,7 @@ def mark_corners(world: World):
 
 
 @rule("remove_touching", anywhere=True)
-def remove_touching(world: World):
+def remove_touching(world: World) -> Drawn:
     """Objects that touch the side of the grid vanish (or only they stay)."""
     vanish = world.chance(0.6)
 
@@ -172,7 +172,7 @@ def remove_touching(world: World):
 
 
 @rule("keep_repeated", anywhere=True)
-def keep_repeated(world: World):
+def keep_repeated(world: World) -> Drawn:
     """Only shapes that occur more than once stay (or only those that occur once)."""
     repeated = world.chance(0.6)
 
@@ -195,9 +195,9 @@ def keep_repeated(world: World):
 
 
 @rule("remove_inside")
-def remove_inside(world: World):
-    """Dots inside frames vanish (or only they stay), as the place decides."""
-    inside_goes = world.chance(0.5)
+def remove_inside(world: World) -> Drawn:
+    """Dots inside frames vanish, or those outside do."""
+    inside_goes, dot = world.chance(0.5), world.mark()
 
     def sample() -> np.ndarray:
         grid = world.objects(1, 2, lambda: world.ring(4, 6))
@@ -205,8 +205,6 @@ def remove_inside(world: World):
         for y, x in world.random.sample(free, max(2, len(free) // 5)):
             grid[y, x] = dot
         return grid
-
-    dot = world.mark()
 
     def apply(grid: np.ndarray) -> np.ndarray:
         open_cells = outside((grid == world.background) | (grid == dot))
@@ -217,7 +215,7 @@ def remove_inside(world: World):
 
 
 @rule("largest_void")
-def largest_void(world: World):
+def largest_void(world: World) -> Drawn:
     """The largest free square takes a colour."""
     color = world.mark()
     world.narrow(1)

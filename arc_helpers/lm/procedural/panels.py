@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from arc_helpers.lm.procedural.registry import rule
+from arc_helpers.lm.procedural.registry import Drawn, rule
 from arc_helpers.lm.procedural.shapes import unique_extreme
 from arc_helpers.lm.procedural.world import Misfit, World
 
@@ -80,7 +80,7 @@ OPERATIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 
 
-def _boolean(world: World, operation: str):
+def _boolean(world: World, operation: str) -> Drawn:
     lattice = line_of(world, 2)
     a, b = world.colors(2) if world.chance(0.7) else world.colors(1) * 2
     color = world.mark()
@@ -97,37 +97,37 @@ def _boolean(world: World, operation: str):
 
 
 @rule("halves_and")
-def halves_and(world: World):
+def halves_and(world: World) -> Drawn:
     """The cells that are coloured in both halves."""
     return _boolean(world, "and")
 
 
 @rule("halves_or")
-def halves_or(world: World):
+def halves_or(world: World) -> Drawn:
     """The cells that are coloured in either half."""
     return _boolean(world, "or")
 
 
 @rule("halves_xor")
-def halves_xor(world: World):
+def halves_xor(world: World) -> Drawn:
     """The cells that are coloured in exactly one half."""
     return _boolean(world, "xor")
 
 
 @rule("halves_nor")
-def halves_nor(world: World):
+def halves_nor(world: World) -> Drawn:
     """The cells that are free in both halves (or not coloured in both)."""
     return _boolean(world, world.choice(("nor", "nor", "nand")))
 
 
 @rule("halves_minus")
-def halves_minus(world: World):
+def halves_minus(world: World) -> Drawn:
     """The cells that are coloured in the first half alone."""
     return _boolean(world, "minus")
 
 
 @rule("overlay_panels")
-def overlay_panels(world: World):
+def overlay_panels(world: World) -> Drawn:
     """Panels are laid on each other, the first (or last) one on top."""
     count = world.integer(2, 4 if world.max_side >= 11 else 3)
     lattice, first = line_of(world, count), world.chance(0.5)
@@ -148,7 +148,7 @@ def overlay_panels(world: World):
 
 
 @rule("panel_fullest")
-def panel_fullest(world: World):
+def panel_fullest(world: World) -> Drawn:
     """The output is the panel with the most (or fewest) coloured cells."""
     lattice = field_of(world) if world.chance(0.6) else line_of(world, 3, 1.0)
     most = world.chance(0.6)
@@ -170,7 +170,7 @@ def panel_fullest(world: World):
 
 
 @rule("panel_odd")
-def panel_odd(world: World):
+def panel_odd(world: World) -> Drawn:
     """All panels are equal but one, which is the output."""
     lattice = field_of(world) if world.chance(0.6) else line_of(world, 3, 1.0)
 
@@ -190,7 +190,7 @@ def panel_odd(world: World):
 
 
 @rule("panel_symmetric")
-def panel_symmetric(world: World):
+def panel_symmetric(world: World) -> Drawn:
     """The output is the only panel that is its own mirror image."""
     lattice = line_of(world, 3, 1.0)
     axis = 1 if lattice.rows == 3 else 0
@@ -217,7 +217,7 @@ def panel_symmetric(world: World):
 
 
 @rule("panel_fixed")
-def panel_fixed(world: World):
+def panel_fixed(world: World) -> Drawn:
     """The output is the panel at one fixed place."""
     lattice = field_of(world)
     place = world.integer(0, lattice.rows * lattice.columns - 1)
@@ -230,7 +230,7 @@ def panel_fixed(world: World):
 
 
 @rule("lattice_summary")
-def lattice_summary(world: World):
+def lattice_summary(world: World) -> Drawn:
     """Every panel becomes one cell, of the colour of what lies in it."""
     lattice, solid = field_of(world), world.chance(0.5)
 
@@ -258,7 +258,7 @@ def lattice_summary(world: World):
 
 
 @rule("panel_flood")
-def panel_flood(world: World):
+def panel_flood(world: World) -> Drawn:
     """Every panel is filled with the colour of the dot in it."""
     lattice = field_of(world)
 
@@ -281,7 +281,7 @@ def panel_flood(world: World):
 
 
 @rule("panel_repeat")
-def panel_repeat(world: World):
+def panel_repeat(world: World) -> Drawn:
     """The only filled panel is copied into all the others."""
     lattice = field_of(world)
 
@@ -300,7 +300,7 @@ def panel_repeat(world: World):
 
 
 @rule("draw_lattice", anywhere=True)
-def draw_lattice(world: World):
+def draw_lattice(world: World) -> Drawn:
     """Separator lines are drawn between all cells, which are enlarged k times."""
     k, color = world.choice((1, 1, 2)), world.mark()
     world.reserve(k + 1)

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from arc_helpers.lm.procedural.registry import rule
+from arc_helpers.lm.procedural.registry import Drawn, rule
 from arc_helpers.lm.procedural.world import Misfit, World
 
 
 @rule("bounce")
-def bounce(world: World):
+def bounce(world: World) -> Drawn:
     """A dot at the side shoots diagonally and bounces off the long sides up to the other end."""
     k, color = world.integer(0, 3), world.mark() if world.chance(0.5) else None
     world.narrow(2)
@@ -34,7 +34,7 @@ def bounce(world: World):
 
 
 @rule("turning_path")
-def turning_path(world: World):
+def turning_path(world: World) -> Drawn:
     """A ray turns right where it meets one colour and left where it meets the other."""
     k, right, left, own = world.integer(0, 3), world.mark(), world.mark(), world.color()
 
@@ -107,7 +107,7 @@ def spiral_cells(height: int, width: int) -> list[tuple[int, int]]:
 
 
 @rule("spiral")
-def spiral(world: World):
+def spiral(world: World) -> Drawn:
     """A dot in the corner winds into a spiral, in its colour or another."""
     k, mirrored, color = world.integer(0, 3), world.chance(0.5), world.mark() if world.chance(0.5) else None
     world.widen(2)
@@ -129,7 +129,7 @@ def spiral(world: World):
 
 
 @rule("stairs")
-def stairs(world: World):
+def stairs(world: World) -> Drawn:
     """A row grows by one cell a line until it is full (or shrinks until it is empty)."""
     grow, k = world.chance(0.6), world.choice((0, 0, 2))
     world.widen(2)
@@ -152,7 +152,7 @@ def stairs(world: World):
 
 
 @rule("row_diagonals")
-def row_diagonals(world: World):
+def row_diagonals(world: World) -> Drawn:
     """A row becomes a square in which each line is the one above, moved by one (around the side or not)."""
     step, around = world.choice((1, -1)), world.chance(0.5)
     world.widen(2)
@@ -174,7 +174,7 @@ def row_diagonals(world: World):
 
 
 @rule("corner_path")
-def corner_path(world: World):
+def corner_path(world: World) -> Drawn:
     """Two dots are joined by a path with one corner, first along the row (or column) of the first colour."""
     a, b = world.colors(2)
     color, along_row = world.mark(), world.chance(0.5)
@@ -199,7 +199,7 @@ def corner_path(world: World):
 
 
 @rule("triangle_shadow")
-def triangle_shadow(world: World):
+def triangle_shadow(world: World) -> Drawn:
     """A bar at the side drops a triangle that loses one cell at each end a line."""
     k, color = world.integer(0, 3), world.mark()
     world.narrow(2)

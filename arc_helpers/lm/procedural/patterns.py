@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from arc_helpers.lm.procedural.registry import rule
+from arc_helpers.lm.procedural.registry import Apply, Drawn, Sample, rule
 from arc_helpers.lm.procedural.shapes import bounds
 from arc_helpers.lm.procedural.world import Misfit, World
 
@@ -26,7 +26,7 @@ def cover(world: World, grid: np.ndarray, color: int, blocks: int = 1) -> np.nda
     return out
 
 
-def _symmetric(world: World):
+def _symmetric(world: World) -> tuple[Sample, Apply, int]:
     """A sampler of symmetric pictures with a hole, and the function that repairs them."""
     kind, color = world.choice(sorted(MIRRORS)), world.mark()
     world.widen(2)
@@ -54,14 +54,14 @@ def _symmetric(world: World):
 
 
 @rule("symmetry_repair")
-def symmetry_repair(world: World):
+def symmetry_repair(world: World) -> Drawn:
     """The covered part of a symmetric picture is restored."""
     sample, repair, _ = _symmetric(world)
     return sample, repair
 
 
 @rule("symmetry_patch")
-def symmetry_patch(world: World):
+def symmetry_patch(world: World) -> Drawn:
     """The output is what lies under the cover of a symmetric picture."""
     sample, repair, color = _symmetric(world)
     return sample, lambda grid: repair(grid)[bounds(grid == color)]
@@ -86,7 +86,7 @@ def period(grid: np.ndarray, covered: np.ndarray, axis: int) -> int:
     raise Misfit("nothing repeats")
 
 
-def _periodic(world: World):
+def _periodic(world: World) -> tuple[Sample, Apply, int]:
     """A sampler of wallpapers with covers, and the function that repairs them."""
     color, blocks = world.mark(), world.choice((1, 2, 2, 3))
     world.widen(2)
@@ -113,21 +113,21 @@ def _periodic(world: World):
 
 
 @rule("period_repair")
-def period_repair(world: World):
+def period_repair(world: World) -> Drawn:
     """The covered parts of a periodic wallpaper are restored."""
     sample, repair, _ = _periodic(world)
     return sample, repair
 
 
 @rule("period_patch")
-def period_patch(world: World):
+def period_patch(world: World) -> Drawn:
     """The output is what lies under the cover of a wallpaper."""
     sample, repair, color = _periodic(world)
     return sample, lambda grid: repair(grid)[bounds(grid == color)]
 
 
 @rule("period_continue")
-def period_continue(world: World):
+def period_continue(world: World) -> Drawn:
     """Lines repeat with a period; the empty rest of the grid is filled in the same way."""
     k = world.integer(0, 3)
     world.widen(2)
@@ -154,7 +154,7 @@ def period_continue(world: World):
 
 
 @rule("stripes_continue")
-def stripes_continue(world: World):
+def stripes_continue(world: World) -> Drawn:
     """Two dots start stripes that alternate to the end at their distance."""
     turned = world.chance(0.5)
     a, b = world.colors(2)
@@ -185,7 +185,7 @@ def stripes_continue(world: World):
 
 
 @rule("diagonals_fill")
-def diagonals_fill(world: World):
+def diagonals_fill(world: World) -> Drawn:
     """Diagonal stripes are continued over the whole grid."""
     p, anti = world.integer(2, 4), world.chance(0.5)
     colors = world.colors(p)
@@ -223,7 +223,7 @@ def layers(shape: tuple[int, int]) -> np.ndarray:
 
 
 @rule("frames_invert")
-def frames_invert(world: World):
+def frames_invert(world: World) -> Drawn:
     """Concentric frames change places from the inside out."""
     world.widen(3)
 
@@ -241,7 +241,7 @@ def frames_invert(world: World):
 
 
 @rule("frames_draw")
-def frames_draw(world: World):
+def frames_draw(world: World) -> Drawn:
     """A line of colours becomes concentric frames, its first cell outermost (or innermost)."""
     outside, upright = world.chance(0.5), world.chance(0.3)
     world.widen(3)

@@ -9,6 +9,7 @@ from arc_helpers.lm.procedural.world import World
 
 Sample = Callable[[], np.ndarray]  # draws one input
 Apply = Callable[[np.ndarray], np.ndarray]  # answers it; no randomness of its own
+Drawn = tuple[Sample, Apply]
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Rule:
     """A family of tasks: `draw(world)` fixes one task's latents and returns its (sample, apply)."""
 
     name: str
-    draw: Callable[[World], tuple[Sample, Apply]]
+    draw: Callable[[World], Drawn]
     anywhere: bool  # apply makes sense on any grid, so the rule may come second in a composition
 
     @property
@@ -28,10 +29,10 @@ class Rule:
 RULES: dict[str, Rule] = {}
 
 
-def rule(name: str, anywhere: bool = False) -> Callable:
+def rule(name: str, anywhere: bool = False) -> Callable[[Callable[[World], Drawn]], Callable[[World], Drawn]]:
     """Enter a function `(world) -> (sample, apply)` into RULES under a unique name."""
 
-    def enter(draw: Callable[[World], tuple[Sample, Apply]]) -> Callable:
+    def enter(draw: Callable[[World], Drawn]) -> Callable:
         if name in RULES:
             raise ValueError(f"two rules are called {name!r}")
         RULES[name] = Rule(name, draw, anywhere)

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from arc_helpers.lm.procedural.registry import rule
+from arc_helpers.lm.procedural.registry import Drawn, rule
 from arc_helpers.lm.procedural.shapes import components, unique_extreme
 from arc_helpers.lm.procedural.world import Misfit, World
 
 
 @rule("upscale", anywhere=True)
-def upscale(world: World):
+def upscale(world: World) -> Drawn:
     """Every cell becomes a k × k block."""
     k = world.choice((2, 2, 3))
     world.reserve(k)
@@ -16,7 +16,7 @@ def upscale(world: World):
 
 
 @rule("stretch", anywhere=True)
-def stretch(world: World):
+def stretch(world: World) -> Drawn:
     """Every cell becomes k cells along one axis."""
     k, axis = world.choice((2, 2, 3)), world.integer(0, 1)
     world.reserve(k)
@@ -24,7 +24,7 @@ def stretch(world: World):
 
 
 @rule("tile", anywhere=True)
-def tile(world: World):
+def tile(world: World) -> Drawn:
     """The grid is repeated m × n times."""
     m, n = world.choice(((2, 2), (1, 2), (2, 1), (3, 3), (1, 3), (3, 1)))
     world.reserve(max(m, n))
@@ -32,7 +32,7 @@ def tile(world: World):
 
 
 @rule("tile_flipped", anywhere=True)
-def tile_flipped(world: World):
+def tile_flipped(world: World) -> Drawn:
     """The grid is repeated 3 × 3 times, every other row (or column) of tiles mirrored."""
     axis, mirrored = world.integer(0, 1), world.integer(0, 1)
     world.reserve(3)
@@ -46,7 +46,7 @@ def tile_flipped(world: World):
 
 
 @rule("downscale")
-def downscale(world: World):
+def downscale(world: World) -> Drawn:
     """Every k × k block becomes one cell."""
     k = world.choice((2, 2, 3))
 
@@ -58,7 +58,7 @@ def downscale(world: World):
 
 
 @rule("fractal")
-def fractal(world: World):
+def fractal(world: World) -> Drawn:
     """Every coloured cell is replaced by the whole grid (or every free one)."""
     free = world.chance(0.25)
     world.narrow(1)
@@ -79,7 +79,7 @@ def fractal(world: World):
 
 
 @rule("half", anywhere=True)
-def half(world: World):
+def half(world: World) -> Drawn:
     """One half of the grid is kept."""
     axis, first = world.integer(0, 1), world.chance(0.5)
 
@@ -92,7 +92,7 @@ def half(world: World):
 
 
 @rule("border", anywhere=True)
-def border(world: World):
+def border(world: World) -> Drawn:
     """A frame is laid around the grid, outside (or on its outermost cells)."""
     color, grow = world.mark(), world.chance(0.5)
     world.limit -= 2
@@ -109,7 +109,7 @@ def border(world: World):
 
 
 @rule("fractal_color")
-def fractal_color(world: World):
+def fractal_color(world: World) -> Drawn:
     """Every cell of the most frequent colour is replaced by the whole grid, all others are emptied."""
     world.widen(3)
 
@@ -127,7 +127,7 @@ def fractal_color(world: World):
 
 
 @rule("repeat_by_count")
-def repeat_by_count(world: World):
+def repeat_by_count(world: World) -> Drawn:
     """The grid is repeated side by side as many times as it has coloured cells."""
     axis = world.integer(0, 1)
 
@@ -146,7 +146,7 @@ def repeat_by_count(world: World):
 
 
 @rule("square_of_count")
-def square_of_count(world: World):
+def square_of_count(world: World) -> Drawn:
     """The number of objects is the side of a full square in their colour."""
     world.narrow(3)
 

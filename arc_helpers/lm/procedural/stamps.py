@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from arc_helpers.lm.procedural.registry import rule
+from arc_helpers.lm.procedural.registry import Drawn, rule
 from arc_helpers.lm.procedural.shapes import bounds, components, content
 from arc_helpers.lm.procedural.world import Misfit, World
 
@@ -33,7 +33,7 @@ def template(world: World, colors: list[int]) -> np.ndarray:
     return out
 
 
-def _stamped(world: World, templates: dict[int, np.ndarray]):
+def _stamped(world: World, templates: dict[int, np.ndarray]) -> Drawn:
     """Dots of the given colours, each to be surrounded by its template."""
 
     def sample() -> np.ndarray:
@@ -54,20 +54,20 @@ def _stamped(world: World, templates: dict[int, np.ndarray]):
 
 
 @rule("stamp_dots")
-def stamp_dots(world: World):
+def stamp_dots(world: World) -> Drawn:
     """Every dot is surrounded by the same little picture."""
     colors = [world.mark() for _ in range(world.integer(1, 2))]
     return _stamped(world, {world.color(): template(world, colors)})
 
 
 @rule("stamp_by_color")
-def stamp_by_color(world: World):
+def stamp_by_color(world: World) -> Drawn:
     """Every dot is surrounded by the picture that belongs to its colour."""
     return _stamped(world, {dot: template(world, [world.mark()]) for dot in world.colors(2)})
 
 
 @rule("clone_at_anchors")
-def clone_at_anchors(world: World):
+def clone_at_anchors(world: World) -> Drawn:
     """One picture is whole; elsewhere only its anchor is seen, around which it is completed."""
     anchor = world.mark()
     world.widen(2)
@@ -107,7 +107,7 @@ def clone_at_anchors(world: World):
 
 
 @rule("flip_objects", anywhere=True)
-def flip_objects(world: World):
+def flip_objects(world: World) -> Drawn:
     """Every object is mirrored inside its own bounding box."""
     axis = world.integer(0, 1)
 
@@ -127,7 +127,7 @@ def flip_objects(world: World):
 
 
 @rule("double_object")
-def double_object(world: World):
+def double_object(world: World) -> Drawn:
     """The object's mirror image (or a copy) is put against its side."""
     k, mirrored = world.integer(0, 3), world.chance(0.7)
 
@@ -151,7 +151,7 @@ def double_object(world: World):
 
 
 @rule("enlarge_object", anywhere=True)
-def enlarge_object(world: World):
+def enlarge_object(world: World) -> Drawn:
     """The content is cut out and every cell becomes a k × k block."""
     k = world.choice((2, 2, 3))
 
@@ -165,7 +165,7 @@ def enlarge_object(world: World):
 
 
 @rule("repeat_object")
-def repeat_object(world: World):
+def repeat_object(world: World) -> Drawn:
     """The object is repeated in one direction up to the side."""
     k, gap, slope = world.integer(0, 3), world.integer(0, 1), world.choice((0, 0, 1))
 
@@ -192,7 +192,7 @@ def repeat_object(world: World):
 
 
 @rule("mirror_over_line")
-def mirror_over_line(world: World):
+def mirror_over_line(world: World) -> Drawn:
     """What lies on one side of the line is mirrored to the other side."""
     line, turned, erase = world.mark(), world.chance(0.5), world.chance(0.3)
 
@@ -218,7 +218,7 @@ def mirror_over_line(world: World):
 
 
 @rule("throw_corners")
-def throw_corners(world: World):
+def throw_corners(world: World) -> Drawn:
     """A little square of colours throws each of its corners outwards, as rays."""
     world.widen(3)
 
@@ -245,7 +245,7 @@ def throw_corners(world: World):
 
 
 @rule("opposite_blocks")
-def opposite_blocks(world: World):
+def opposite_blocks(world: World) -> Drawn:
     """A little square of four colours casts each of them as a block beyond the opposite corner."""
     world.widen(4)
     size, opposite = world.integer(1, 2), world.chance(0.7)

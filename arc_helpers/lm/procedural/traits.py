@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from arc_helpers.lm.procedural.registry import rule
+from arc_helpers.lm.procedural.registry import Drawn, rule
 from arc_helpers.lm.procedural.shapes import Object, components, enclosed, holes
 from arc_helpers.lm.procedural.world import Misfit, World
 
@@ -17,7 +17,7 @@ def repaint(grid: np.ndarray, found: list[Object], colors: list[int]) -> np.ndar
     return out
 
 
-def placed(world: World, stamps: list[np.ndarray], colors: list[int] | None = None, least: int = 2):
+def placed(world: World, stamps: list[np.ndarray], colors: list[int] | None = None, least: int = 2) -> np.ndarray:
     """A grid with (at least some of) the stamps on it."""
     grid = world.blank(world.shape(6))
     if world.place(grid, stamps, colors) < least:
@@ -26,7 +26,7 @@ def placed(world: World, stamps: list[np.ndarray], colors: list[int] | None = No
 
 
 @rule("color_by_size")
-def color_by_size(world: World):
+def color_by_size(world: World) -> Drawn:
     """Every object takes the colour that belongs to its number of cells."""
     world.narrow(1)
     table = {n: world.mark() for n in world.random.sample(range(1, 6), world.integer(2, 3))}
@@ -51,7 +51,7 @@ def color_by_size(world: World):
 
 
 @rule("color_by_shape")
-def color_by_shape(world: World):
+def color_by_shape(world: World) -> Drawn:
     """Every object takes the colour that belongs to its shape."""
     world.narrow(1)
     kinds = {}
@@ -71,7 +71,7 @@ def color_by_shape(world: World):
 
 
 @rule("color_by_holes", anywhere=True)
-def color_by_holes(world: World):
+def color_by_holes(world: World) -> Drawn:
     """Every object takes the colour that belongs to its number of holes."""
     colors = [world.mark() for _ in range(3)]
     world.narrow(1)
@@ -96,7 +96,7 @@ def color_by_holes(world: World):
 
 
 @rule("color_by_rank", anywhere=True)
-def color_by_rank(world: World):
+def color_by_rank(world: World) -> Drawn:
     """Objects take colours by the rank of their size."""
     colors = [world.mark() for _ in range(3)]
     world.narrow(1)
@@ -111,7 +111,7 @@ def color_by_rank(world: World):
 
 
 @rule("color_by_contact", anywhere=True)
-def color_by_contact(world: World):
+def color_by_contact(world: World) -> Drawn:
     """Objects that touch the side of the grid take a new colour (or those that do not)."""
     color, touching = world.mark(), world.chance(0.6)
 
@@ -127,7 +127,7 @@ def color_by_contact(world: World):
 
 
 @rule("color_by_orientation")
-def color_by_orientation(world: World):
+def color_by_orientation(world: World) -> Drawn:
     """Tall objects take one colour, wide ones another, square ones stay."""
     tall, wide = world.mark(), world.mark()
     world.narrow(1)
@@ -141,7 +141,7 @@ def color_by_orientation(world: World):
 
 
 @rule("color_by_copies", anywhere=True)
-def color_by_copies(world: World):
+def color_by_copies(world: World) -> Drawn:
     """Shapes that occur more than once take a new colour (or those that occur once)."""
     color, repeated = world.mark(), world.chance(0.6)
     world.narrow(2)
@@ -162,7 +162,7 @@ def color_by_copies(world: World):
 
 
 @rule("color_by_half", anywhere=True)
-def color_by_half(world: World):
+def color_by_half(world: World) -> Drawn:
     """Coloured cells of the left (upper) half take one colour, those of the other half another."""
     first, second, axis = world.mark(), world.mark(), world.integer(0, 1)
     world.narrow(2)
@@ -178,8 +178,8 @@ def color_by_half(world: World):
 
 
 @rule("color_from_seed")
-def color_from_seed(world: World):
-    """Every grey object takes the colour of the one cell in it that is not grey."""
+def color_from_seed(world: World) -> Drawn:
+    """Every object takes the colour of its one odd cell."""
     body = world.mark()
     world.widen(2)
 
@@ -206,7 +206,7 @@ def color_from_seed(world: World):
 
 
 @rule("color_from_corner")
-def color_from_corner(world: World):
+def color_from_corner(world: World) -> Drawn:
     """All objects take the colour of the key in the corner."""
     body, corner = world.mark(), world.choice(((0, 0), (0, -1), (-1, 0), (-1, -1)))
     world.widen(2)
@@ -223,7 +223,7 @@ def color_from_corner(world: World):
 
 
 @rule("color_by_legend")
-def color_by_legend(world: World):
+def color_by_legend(world: World) -> Drawn:
     """A legend in the corner says which colour becomes which below."""
     world.widen(5)
     keep = world.chance(0.5)
@@ -252,7 +252,7 @@ def color_by_legend(world: World):
 
 
 @rule("exchange_colors")
-def exchange_colors(world: World):
+def exchange_colors(world: World) -> Drawn:
     """The two objects exchange their colours."""
     world.widen(3)
 
@@ -267,7 +267,7 @@ def exchange_colors(world: World):
 
 
 @rule("swap_core")
-def swap_core(world: World):
+def swap_core(world: World) -> Drawn:
     """In every framed box, frame and core exchange their colours."""
     world.widen(3)
 
@@ -293,7 +293,7 @@ def swap_core(world: World):
 
 
 @rule("fill_with_seed")
-def fill_with_seed(world: World):
+def fill_with_seed(world: World) -> Drawn:
     """Frames are filled with the colour of the dot inside; frames without one stay empty."""
     world.widen(2)
     frame = world.mark()
@@ -322,7 +322,7 @@ def fill_with_seed(world: World):
 
 
 @rule("fill_by_area")
-def fill_by_area(world: World):
+def fill_by_area(world: World) -> Drawn:
     """Closed areas are filled with the colour that belongs to their size: single cells, or larger."""
     small, large = world.mark(), world.mark()
     world.narrow(2)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from arc_helpers.lm.procedural.registry import rule
+from arc_helpers.lm.procedural.registry import Drawn, rule
 from arc_helpers.lm.procedural.shapes import components
 from arc_helpers.lm.procedural.world import Misfit, World
 
@@ -33,7 +33,7 @@ def sprinkle(world: World, grid: np.ndarray, colors: list[int], n: int) -> None:
 
 
 @rule("mark_crossings")
-def mark_crossings(world: World):
+def mark_crossings(world: World) -> Drawn:
     """Where a full row crosses a full column, the cell takes a new colour."""
     color = world.mark()
     world.narrow(1)
@@ -49,7 +49,7 @@ def mark_crossings(world: World):
 
 
 @rule("recolor_full_lines")
-def recolor_full_lines(world: World):
+def recolor_full_lines(world: World) -> Drawn:
     """Rows and columns without a gap take a new colour."""
     color = world.mark()
     world.narrow(1)
@@ -69,7 +69,7 @@ def recolor_full_lines(world: World):
 
 
 @rule("hit_lines", anywhere=True)
-def hit_lines(world: World):
+def hit_lines(world: World) -> Drawn:
     """Rows or columns (or both) that hold a coloured cell are filled, or those that hold none."""
     color, axis, free = world.mark(), world.choice((0, 1, 2)), world.chance(0.5)
 
@@ -90,7 +90,7 @@ def hit_lines(world: World):
 
 
 @rule("project_to_wall")
-def project_to_wall(world: World):
+def project_to_wall(world: World) -> Drawn:
     """Every dot draws a line to the wall (or is moved to it, or leaves its shadow there)."""
     k, wall, kind = world.integer(0, 3), world.mark(), world.choice(("line", "move", "shadow"))
 
@@ -119,7 +119,7 @@ def project_to_wall(world: World):
 
 
 @rule("nearest_wall")
-def nearest_wall(world: World):
+def nearest_wall(world: World) -> Drawn:
     """Dots between two coloured walls take the colour of (or move to) the nearer wall."""
     turned, move = world.chance(0.5), world.chance(0.5)
     a, b, dot = world.mark(), world.mark(), world.mark()
@@ -151,7 +151,7 @@ def nearest_wall(world: World):
 
 
 @rule("flood_regions")
-def flood_regions(world: World):
+def flood_regions(world: World) -> Drawn:
     """Walls cut the grid into regions; a region with a dot takes its colour."""
     wall = world.mark()
 
@@ -176,7 +176,7 @@ def flood_regions(world: World):
 
 
 @rule("region_extreme")
-def region_extreme(world: World):
+def region_extreme(world: World) -> Drawn:
     """Walls cut the grid into regions; the largest takes one colour, the smallest another."""
     wall, a, b = world.mark(), world.mark(), world.mark()
 
@@ -202,7 +202,7 @@ def region_extreme(world: World):
 
 
 @rule("row_heads")
-def row_heads(world: World):
+def row_heads(world: World) -> Drawn:
     """Cells take the colour of the head of their row (or column)."""
     k, dot = world.integer(0, 3), world.mark()
     world.widen(3)
@@ -222,7 +222,7 @@ def row_heads(world: World):
 
 
 @rule("heads_meet")
-def heads_meet(world: World):
+def heads_meet(world: World) -> Drawn:
     """Row heads of equal colour at both ends are joined by a line (others are not)."""
     turned = world.chance(0.5)
     world.widen(3)
@@ -245,7 +245,7 @@ def heads_meet(world: World):
 
 
 @rule("columns_from_base")
-def columns_from_base(world: World):
+def columns_from_base(world: World) -> Drawn:
     """A row of colours at the side grows over the grid (or only its every other cell)."""
     k, step = world.integer(0, 3), world.choice((1, 1, 2))
     world.widen(2)

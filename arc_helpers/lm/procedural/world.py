@@ -76,7 +76,7 @@ class World:
 
     def shape(self, least: int = 3, most: int | None = None) -> tuple[int, int]:
         """Height and width of an input, each in least..most; the same in each pair of a fixed-shape task."""
-        most = min(most or self.high, self.limit)
+        least, most = max(1, least), min(most or self.high, self.limit)
         if most < least:
             if self.limit < least:
                 raise Misfit(f"sides of {least} do not fit")

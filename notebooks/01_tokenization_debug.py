@@ -1,0 +1,251 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: kernelspec,jupytext
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 01 · What the model sees
+#
+# > One ARC task, turned into training sequences and looked at token by token.
+#
+# Most silent failures of test-time training happen before the first gradient: an augmentation that swaps question
+# and answer, a tokenizer that merges two cells, a label on the prompt, a context that cuts the demonstrations.
+# Each shows in a table of tokens, and nowhere else. When you have run this notebook you know
+#
+# - what a *pseudo-task* is, and that it holds no test answer;
+# - the exact string and the exact token ids that the model gets;
+# - which tokens count in the loss, and where the prompt ends;
+# - what is lost when a task is longer than the context.
+#
+# **Time:** under a minute on a CPU. It needs no GPU.
+
+# %% [markdown]
+# ## Parameters
+#
+# `None` means: the value of the profile (`configs/<profile>.yaml`). A value that you set here, or on the command
+# line (`python -m arc_helpers run 01 --problem_path …`), wins.
+
+# %% tags=["parameters"]
+profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.yaml fills the rest
+seed: int = 0  # seed of the augmentations
+out_dir: str = None  # folder for what this run writes (default artifacts/01_tokenization_debug)
+model_dir: str = None  # Hugging Face folder of the model whose tokenizer is used
+problem_path: str = None  # a set such as arcagi1/evaluation, a task file, or a folder of tasks
+task_id: str = None  # which task of it (default: the first)
+num_pseudo: int = None  # pseudo-tasks to make
+pseudo_index: int = None  # the one to look at, from 0
+max_len: int = None  # longest sequence, in tokens
+max_tokens_show: int = None  # rows of the token table
+
+# %% [markdown]
+# ## Setup
+#
+# `start` checks every parameter before anything is loaded, and says where it runs, in which number format, and why.
+
+# %%
+from arc_helpers import arc, lm, plot, runs
+
+run = runs.start(
+    "01_tokenization_debug", profile=profile, seed=seed, out_dir=out_dir, model_dir=model_dir,
+    problem_path=problem_path, task_id=task_id, num_pseudo=num_pseudo, pseudo_index=pseudo_index,
+    max_len=max_len, max_tokens_show=max_tokens_show,
+)
+config = run.config
+
+# %% [markdown]
+# ## 1 · A task
+#
+# A task shows its rule by a few *demonstrations*, and asks for the output of one or more *test inputs*. We take its
+# answers away at once: nothing below can see them.
+
+# %%
+tasks = {task.id: task.without_answers() for task in arc.load_tasks(config.problem_path)}
+task = tasks[config.task_id or next(iter(tasks))]
+picture = plot.plot_task(task)
+run.log.figure(picture, "task")
+picture
+
+# %% [markdown]
+# A bare task at the end of a cell draws itself, too; that needs no plotting library.
+
+# %%
+assert not task.has_answers
+task
+
+# %% [markdown]
+# ## 2 · Pseudo-tasks
+#
+# Test-time training needs questions whose answers we know. The demonstrations are such questions: hold one out, let
+# the others demonstrate, and ask for the one held out (*leave-one-out*). Rotations, reflections and permuted colours
+# make many puzzles of each. Colour 0, the background, stays.
+
+# %%
+pseudo_tasks = arc.build_pseudo_tasks(task, config.num_pseudo, seed=run.seed)
+assert config.pseudo_index < len(pseudo_tasks), f"pseudo_index must be below {len(pseudo_tasks)}"
+for i, pseudo in enumerate(pseudo_tasks):
+    print(f"{'→' if i == config.pseudo_index else ' '} {i}: demonstration {pseudo.held_out} held out, "
+          f"{len(pseudo.task.train)} demonstrate, {pseudo.transform.name}")
+
+# %% [markdown]
+# The same grid through the transforms of these pseudo-tasks:
+
+# %%
+grid = task.train[0].input
+picture = plot.plot_transforms(grid, [pseudo.transform for pseudo in pseudo_tasks[:8]])
+run.log.figure(picture, "augmentations")
+picture
+
+# %% [markdown]
+# **Gotcha.** A well-known ARC code base once swapped train and test in one augmentation. Nothing crashed; the
+# leaderboard score was four points lower until somebody looked. So every transform here has an exact inverse, and
+# we ask for it:
+
+# %%
+for pseudo in pseudo_tasks:
+    back = pseudo.transform.inverse.task(pseudo.task)
+    assert back.test[0] == task.train[pseudo.held_out]
+    assert set(back.train) <= set(task.train)
+print(f"{len(pseudo_tasks)} of {len(pseudo_tasks)} transforms turn back exactly")
+
+# %% [markdown]
+# This is the one we follow from here:
+
+# %%
+pseudo = pseudo_tasks[config.pseudo_index]
+picture = plot.plot_task(pseudo.task)
+run.log.figure(picture, "pseudo_task")
+picture
+
+# %% [markdown]
+# ## 3 · From grid to text
+#
+# First by hand. A 2 × 2 grid is two rows of digits, each closed by a line feed: one token a cell, one a row end.
+
+# %%
+base = lm.load_causal_lm(config.model_dir, max_len=config.max_len)
+vocabulary = base.vocabulary
+small = arc.as_grid([[0, 1], [2, 3]])
+ids = vocabulary.grid_ids(small)
+print(repr(vocabulary.decode(ids)), "→", ids.tolist())
+assert len(ids) == small.shape[0] * (small.shape[1] + 1)
+
+# %% [markdown]
+# A pair is `I` rows `O` rows and an end token. A prompt is demonstrations, then `I`, the query, and `O`; the answer
+# is what follows. The model learns to write that, and nothing else.
+
+# %%
+encoded = lm.encode(pseudo.task, vocabulary, max_len=base.max_len)
+text = vocabulary.decode(encoded.input_ids[: encoded.prompt_length])
+print(text if len(text) < 800 else f"{text[:380]}\n   … {len(text) - 760} characters …\n{text[-380:]}")
+
+# %%
+answer = vocabulary.decode(encoded.input_ids[encoded.prompt_length :])
+print(answer)
+assert (lm.answer_grid(encoded.input_ids[encoded.prompt_length :], vocabulary) == pseudo.task.test[0].output).all()
+
+# %% [markdown]
+# ## 4 · Token by token
+#
+# `label` is what the loss compares with; −100 means *not counted*. Every prompt token must have it.
+
+# %%
+table = plot.token_table(encoded.input_ids, encoded.labels, vocabulary.symbol, limit=config.max_tokens_show)
+table
+
+# %%
+prompt_labels = encoded.labels[: encoded.prompt_length]
+assert (prompt_labels == -100).all() and encoded.answer_tokens == len(encoded) - encoded.prompt_length
+print(f"{len(encoded)} tokens: the prompt ends before token {encoded.prompt_length}; "
+      f"{encoded.answer_tokens} count in the loss ({encoded.answer_tokens / len(encoded):.0%})")
+
+# %% [markdown]
+# ## 5 · What the untrained base makes of it
+#
+# One forward pass gives the probability of each answer token, given the right ones before it. Pale cells are the
+# ones that test-time training has to teach.
+
+# %%
+logprobs = lm.answer_logprobs(base, encoded)
+picture = plot.plot_tokens(encoded.input_ids, encoded.labels, vocabulary.symbol, logprobs=logprobs)
+run.log.figure(picture, "tokens")
+picture
+
+# %%
+print(f"{-logprobs.mean():.3f} nats a token; guessing among 12 answer tokens would be 2.485")
+print(f"{(logprobs > -0.6931).mean():.0%} of the answer tokens have a probability above one half")
+
+# %% [markdown]
+# ## 6 · What can go wrong
+#
+# **A context that is too short.** Demonstrations are then dropped from the front until the rest fits, and the
+# sequence says how many. Here is the same pseudo-task with ever less room:
+
+# %%
+room = len(encoded)
+while True:
+    try:
+        short = lm.encode(pseudo.task, vocabulary, max_len=room)
+    except lm.TaskTooLong as error:
+        print(f"max_len {room}: {error}")
+        break
+    print(f"max_len {room}: {len(short)} tokens, {short.dropped} of {len(pseudo.task.train)} demonstrations dropped")
+    room = len(short) - 1
+
+# %% [markdown]
+# **A tokenizer that merges digits.** GPT-2's reads `12` as one token: two cells in one, and the grid's shape is
+# lost. Such a tokenizer is refused when the model is loaded. We make one to see the message:
+
+# %%
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+merging = Tokenizer(models.BPE({**{c: i for i, c in enumerate("0123456789\nIO")}, "01": 13}, [("0", "1")]))
+merging.pre_tokenizer = pre_tokenizers.Split("\n", "isolated")
+try:
+    lm.GridVocabulary.from_tokenizer(PreTrainedTokenizerFast(tokenizer_object=merging), "a merging tokenizer")
+except lm.TokenizerError as error:
+    print(error)
+
+# %% [markdown]
+# ## 7 · Explore
+#
+# Move through the pseudo-tasks and their tokens. (Where no one watches, papermill or a test, you see the first.)
+
+# %%
+sequences = [lm.encode(p.task, vocabulary, max_len=base.max_len) for p in pseudo_tasks]
+plot.explore_tokens(sequences, vocabulary.symbol, names=[f"pseudo-task {i}" for i in range(len(sequences))])
+
+# %%
+plot.explore_augmentations(task)
+
+# %% [markdown]
+# ## Results
+
+# %%
+summary = run.log.close(
+    task_id=task.id, model=base.name, pseudo_tasks=len(pseudo_tasks), tokens=len(encoded),
+    prompt_tokens=encoded.prompt_length, answer_tokens=encoded.answer_tokens, dropped=encoded.dropped,
+    base_loss=round(float(-logprobs.mean()), 4), round_trips=len(pseudo_tasks),
+)
+summary
+
+# %% [markdown]
+# ## What to try next
+#
+# - `pseudo_index=1`, then 2: the same demonstrations in other clothes.
+# - `max_len=400`: which demonstrations are lost, and does the loss of section 5 rise?
+# - Another model: `model_dir="Qwen/Qwen2-0.5B"` where there is a network, or any folder under `models/`. Its
+#   vocabulary is a hundred thousand times larger, its table looks the same.
+# - Then `02_multilora_ttt`: training on all of this.
