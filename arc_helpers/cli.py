@@ -8,7 +8,6 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -128,7 +127,7 @@ def score(
 
     The only step that reads them.
     """
-    from arc_helpers.arc import num_tests_of, score_submission, validate_submission
+    from arc_helpers.arc import num_tests_of, score_submission, validate_submission, write_scored_texts
     from arc_helpers.runs.checkpoint import atomic_write_json
     from arc_helpers.runs.env import output_path
 
@@ -154,7 +153,7 @@ def score(
         atomic_write_json(output_path(out), {**result.summary(), "per_task": result.per_task})
     if predictions:
         texts = output_path(predictions)
-        typer.echo(f"{_write_scored(texts, tasks)} texts in {texts.parent / 'scored'}")
+        typer.echo(f"{write_scored_texts(texts, tasks)} texts in {texts.parent / 'scored'}")
 
 
 @app.command()
@@ -216,32 +215,10 @@ def _read(submission: str) -> dict[str, Any]:
 
 
 def _load(source: str, solutions: str | None = None, faults: list[Any] | None = None) -> "list[Task]":
-    from arc_helpers.arc import KNOWN_SETS, load_tasks
-    from arc_helpers.runs.env import resolve_path
+    from arc_helpers.arc import load_tasks
 
     with _one_line(ValueError, OSError):
-        return load_tasks(
-            source if source in KNOWN_SETS else resolve_path(source, must_exist=True),
-            solutions=solutions and resolve_path(solutions, must_exist=True),
-            faults=faults,
-        )
-
-
-def _write_scored(predictions: Path, tasks: "list[Task]") -> int:
-    """Copy each <task_id>.txt beside `predictions` into scored/, with the true outputs at its end."""
-    from arc_helpers.arc import grid_to_string
-    from arc_helpers.runs.checkpoint import atomic_write_text
-
-    written = 0
-    for task in tasks:
-        text = predictions / f"{task.id}.txt"
-        if text.is_file():
-            parts = [text.read_text(encoding="utf-8").rstrip("\n")]
-            for number, answer in enumerate(task.answers(), start=1):
-                parts.append(f"TRUE OUTPUT {number}\n{grid_to_string(answer)}")
-            atomic_write_text(predictions.parent / "scored" / text.name, "\n\n".join(parts) + "\n")
-            written += 1
-    return written
+        return load_tasks(source, solutions=solutions, faults=faults)
 
 
 @contextmanager

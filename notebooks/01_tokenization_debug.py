@@ -173,8 +173,8 @@ print(f"{len(encoded)} tokens: the prompt ends before token {encoded.prompt_leng
 # %% [markdown]
 # ## 5 · What the untrained base makes of it
 #
-# One forward pass gives the probability of each answer token, given the right ones before it. Pale cells are the
-# ones that test-time training has to teach.
+# One forward pass gives the probability of each answer token, given the right ones before it. The dark underlines
+# are what test-time training has to teach.
 
 # %%
 logprobs = lm.answer_logprobs(base, encoded)

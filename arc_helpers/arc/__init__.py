@@ -21,8 +21,8 @@ from arc_helpers.arc.grid import (
 )
 from arc_helpers.arc.guard import SplitError, check_split, find_overlap
 from arc_helpers.arc.pseudo import PseudoTask, build_pseudo_tasks
-from arc_helpers.arc.score import Score, score_submission, wilson_interval
-from arc_helpers.arc.sources import KNOWN_SETS, TaskFault, load_tasks, write_tasks
+from arc_helpers.arc.score import Score, score_submission, wilson_interval, write_scored_texts, wrong_share
+from arc_helpers.arc.sources import KNOWN_SETS, TaskFault, choose_tasks, load_tasks, write_tasks
 from arc_helpers.arc.submission import (
     FALLBACK,
     SubmissionError,
@@ -54,6 +54,7 @@ __all__ = [
     "as_grid",
     "build_pseudo_tasks",
     "check_split",
+    "choose_tasks",
     "color_permutation",
     "compare_grids",
     "concept_arc",
@@ -70,5 +71,7 @@ __all__ = [
     "string_to_grid",
     "validate_submission",
     "wilson_interval",
+    "write_scored_texts",
     "write_tasks",
+    "wrong_share",
 ]

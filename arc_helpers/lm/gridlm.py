@@ -159,6 +159,8 @@ class GridAttention(nn.Module):
         self.k_proj = nn.Linear(d, d, bias=False)
         self.v_proj = nn.Linear(d, d, bias=False)
         self.o_proj = nn.Linear(d, d, bias=False)
+        # a mark on the layer itself: transformers never asks for the first weights of a module without its own
+        self.o_proj.writes_residual = True
         self.q_norm = RMSNorm(self.head_dim, config.rms_norm_eps)
         self.k_norm = RMSNorm(self.head_dim, config.rms_norm_eps)
 
@@ -181,6 +183,7 @@ class GridMLP(nn.Module):
         self.gate_proj = nn.Linear(d, f, bias=False)
         self.up_proj = nn.Linear(d, f, bias=False)
         self.down_proj = nn.Linear(f, d, bias=False)
+        self.down_proj.writes_residual = True
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
@@ -208,15 +211,13 @@ class GridLMPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        std = self.config.initializer_range
         if isinstance(module, nn.Linear | nn.Embedding):
+            std = self.config.initializer_range
+            if getattr(module, "writes_residual", False):  # these start small, as in GPT-2
+                std /= (2 * self.config.num_hidden_layers) ** 0.5
             module.weight.normal_(0.0, std)
         elif isinstance(module, RMSNorm):
             module.weight.fill_(1.0)
-        if isinstance(module, GridBlock):  # residual writers start small, as in GPT-2
-            scale = std / (2 * self.config.num_hidden_layers) ** 0.5
-            module.self_attn.o_proj.weight.normal_(0.0, scale)
-            module.mlp.down_proj.weight.normal_(0.0, scale)
 
 
 def attention_mask_4d(mask: Tensor | None, queries: int, keys: int) -> Tensor | None:

@@ -16,35 +16,56 @@ from arc_helpers.lm.gridlm import GridLMForCausalLM
 from arc_helpers.lm.mixture import Batch, Mixture
 from arc_helpers.lm.prompt import IGNORE, TaskTooLong, encode
 from arc_helpers.lm.vocabulary import GridVocabulary
-from arc_helpers.runs.deadline import Deadline
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """One pretraining run. Only `steps` and the fields after it may change when a run is resumed."""
+    """One pretraining run. Its length is `steps`, or `seconds`, or whichever of both comes first.
 
+    With `steps` alone a run is a function of its settings and seed: k steps and a resume equal a straight run.
+    Only the fields in RESUMABLE may change when a run is resumed.
+    """
+
+    steps: int | None = 1000
+    seconds: float | None = None  # training time, earlier parts of a resumed run included
+    decay_fraction: float = 0.3  # the last part of the run, over which the rate falls linearly to zero
+    warmup_steps: int = 50
     batch_tokens: int = 8192  # padded tokens a step
+    optimizer: str = "muon"  # or "adamw" for everything
     lr_muon: float = 0.02  # matrices of the blocks
     lr_adamw: float = 3e-3  # embedding, head and norms
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     ema_decay: float = 0.998
-    warmup_steps: int = 50
+    autocast: bool = False  # bfloat16 matrix products: GPUs from capability 8.0, CPUs with AVX-512 BF16
     seed: int = 0
-    steps: int = 1000
-    decay_steps: int = 300  # the last steps, over which the rate falls linearly to zero
     log_every: int = 20  # steps between two lines of metrics
     evaluate_every: int = 200
     checkpoint_every: int = 200
-    optimizer: str = "muon"  # or "adamw" for everything
-    autocast: bool = False  # bfloat16 matrix products: for GPUs from capability 8.0, and CPUs with AVX-512 BF16
+
+    def __post_init__(self):
+        if self.steps is None and self.seconds is None:
+            raise ValueError("PretrainConfig: steps and seconds are both None; give the run a length")
+        for name in ("steps", "seconds"):
+            length = getattr(self, name)
+            if length is not None and not length > 0:
+                raise ValueError(f"{name} = {length}: must be > 0 or None")
+        if self.optimizer not in ("muon", "adamw"):
+            raise ValueError(f"optimizer = {self.optimizer!r}: must be muon or adamw")
+
+    def progress(self, step: int, seconds: float) -> float:
+        """How much of the run is over, 0 to 1."""
+        parts = [step / self.steps if self.steps else 0.0, seconds / self.seconds if self.seconds else 0.0]
+        return min(1.0, max(parts))
+
+    def rate(self, step: int, seconds: float = 0.0) -> float:
+        """Warm-up / stable / decay as a factor of the peak learning rate; `step` counts from 0."""
+        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        left = 1.0 - self.progress(step, seconds)
+        return warm * (min(1.0, left / self.decay_fraction) if self.decay_fraction else 1.0)
 
 
-def learning_rate_factor(step: int, config: PretrainConfig) -> float:
-    """Warm-up / stable / decay, as a factor of the peak rate; step counts from 0."""
-    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    left = (config.steps - step) / max(1, config.decay_steps)
-    return warm * min(1.0, max(0.0, left))
+RESUMABLE = {"steps", "seconds", "decay_fraction", "log_every", "evaluate_every", "checkpoint_every"}
 
 
 def build_optimizers(model: nn.Module, config: PretrainConfig) -> list[torch.optim.Optimizer]:
@@ -59,14 +80,13 @@ def build_optimizers(model: nn.Module, config: PretrainConfig) -> list[torch.opt
     return [muon, torch.optim.AdamW(rest, lr=config.lr_adamw, **adamw)]
 
 
-def batch_loss(model: GridLMForCausalLM, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean loss over the counted tokens, and the unreduced losses [n]; logits are made at those positions only."""
+def batch_loss(model: GridLMForCausalLM, batch: Batch, device: torch.device) -> Tensor:
+    """Mean loss over the counted tokens; logits are made at their positions only."""
     ids = torch.from_numpy(batch.input_ids).to(device)
     labels = torch.from_numpy(batch.labels).to(device)
     hidden = model.model(ids).last_hidden_state[:, :-1]
     counted = labels[:, 1:] != IGNORE
-    losses = F.cross_entropy(model.lm_head(hidden[counted]).float(), labels[:, 1:][counted], reduction="none")
-    return losses.mean(), losses
+    return F.cross_entropy(model.lm_head(hidden[counted]).float(), labels[:, 1:][counted])
 
 
 @torch.no_grad()
@@ -84,6 +104,7 @@ def held_out_score(
     device = model.device
     documents = []
     for task in tasks:
+        task.answers()  # raises where there is nothing to compare with
         try:
             documents.append(("", encode(task, vocabulary, max_len=max_len)))
         except TaskTooLong:
@@ -106,7 +127,7 @@ def held_out_score(
 
 
 class Pretrainer:
-    """Trains a model on a mixture until its steps or its deadline end, and goes on from its checkpoint."""
+    """Trains a model on a mixture to the end of the run, and goes on from its checkpoint where there is one."""
 
     def __init__(
         self,
@@ -131,47 +152,50 @@ class Pretrainer:
         """The model with averaged weights: the one to evaluate and to save."""
         return self.ema.module
 
-    def run(self, deadline: Deadline | None = None) -> dict[str, float]:
-        """Train; returns steps, tokens, seconds and the last losses."""
-        deadline = deadline or Deadline(None)
+    def run(self) -> dict[str, float]:
+        """Train to the end of the run; returns steps, tokens, seconds and the last metrics."""
         last: dict[str, float] = {}
-        window: list[tuple[float, int]] = []
-        began = window_began = time.monotonic()
-        before = self.seconds
+        losses: list[float] = []
+        began, before = time.monotonic(), self.seconds
+        window = (began, self.tokens)
         self.model.train()
         for batch in self.mixture.batches(self.config.batch_tokens, self.cursor):
-            if self.step >= self.config.steps or deadline.passed:
+            if self.config.progress(self.step, self.seconds) >= 1:
                 break
-            window.append((self._one_step(batch), batch.input_ids.size))
-            self.seconds = before + time.monotonic() - began
-            if self.step % self.config.log_every == 0 or self.step == self.config.steps:
-                elapsed = time.monotonic() - window_began
-                last |= {
-                    "step": self.step,
-                    "tokens": self.tokens,
-                    "loss": float(np.mean([loss for loss, _ in window])),
-                    "tokens_per_second": sum(n for _, n in window) / elapsed,
-                    "lr_factor": learning_rate_factor(self.step, self.config),
-                    "seconds": self.seconds,
-                }
-                if self.evaluate and (self.step % self.config.evaluate_every == 0 or self.step == self.config.steps):
+            losses.append(self._one_step(batch))
+            now = time.monotonic()
+            self.seconds = before + now - began
+            over = self.config.progress(self.step, self.seconds) >= 1
+            if over or self.step % self.config.log_every == 0:
+                last |= self._metrics(losses, (self.tokens - window[1]) / (now - window[0]))
+                if self.evaluate and (over or self.step % self.config.evaluate_every == 0):
                     last |= self.evaluate(self.averaged)
                 self.on_metrics(dict(last))
-                window, window_began = [], time.monotonic()
+                losses, window = [], (time.monotonic(), self.tokens)
             if self.checkpoint and self.step % self.config.checkpoint_every == 0:
                 self.save()
         if self.checkpoint:
             self.save()
         return {**last, "step": self.step, "tokens": self.tokens, "seconds": self.seconds}
 
+    def _metrics(self, losses: list[float], tokens_per_second: float) -> dict[str, float]:
+        return {
+            "step": self.step,
+            "tokens": self.tokens,
+            "loss": float(np.mean(losses)),
+            "tokens_per_second": tokens_per_second,
+            "lr_factor": self.config.rate(self.step, self.seconds),
+            "seconds": self.seconds,
+        }
+
     def _one_step(self, batch: Batch) -> float:
-        factor = learning_rate_factor(self.step, self.config)
+        factor = self.config.rate(self.step, self.seconds)
         for optimizer, peaks in zip(self.optimizers, self.peak, strict=True):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
         device = self.model.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.config.autocast):
-            loss, _ = batch_loss(self.model, batch, device)
+            loss = batch_loss(self.model, batch, device)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
         for optimizer in self.optimizers:
@@ -199,9 +223,8 @@ class Pretrainer:
 
     def _load(self) -> None:
         state = torch.load(self.checkpoint, map_location=self.model.device, weights_only=True)
-        free = {"steps", "decay_steps", "log_every", "evaluate_every", "checkpoint_every"}
         for name, value in asdict(self.config).items():
-            if name not in free and state["config"][name] != value:
+            if name not in RESUMABLE and state["config"][name] != value:
                 raise ValueError(
                     f"{self.checkpoint}: was made with {name} = {state['config'][name]}, this run has {value}; "
                     "give the same value or start in another folder"

@@ -8,9 +8,9 @@ import numpy as np
 ROW_END, INPUT_MARK, OUTPUT_MARK = "\n", "I", "O"
 SPELLING = [*"0123456789", ROW_END, INPUT_MARK, OUTPUT_MARK]
 _CONTEXT = "0" + ROW_END  # read before the probe, so that a dummy prefix space (SentencePiece) is left behind
-_PROBE = (
-    f"{INPUT_MARK}012{ROW_END}345{ROW_END}{OUTPUT_MARK}667{ROW_END}899{ROW_END}{INPUT_MARK}9{ROW_END}{OUTPUT_MARK}0"
-)
+_DIGIT_PAIRS = [a + b for a in SPELLING[:10] for b in SPELLING[:10]]
+# every digit beside every digit, every row end and both marks: a merge of any two neighbours shows
+_PROBE = "".join(f"{INPUT_MARK}{ab}{ROW_END}{ab[::-1]}{ROW_END}{OUTPUT_MARK}{ab[0]}{ROW_END}" for ab in _DIGIT_PAIRS)
 
 
 class TokenizerError(ValueError):
@@ -37,7 +37,7 @@ class GridVocabulary:
         """Find the ids, or raise TokenizerError with the remedy where digits merge or row ends are lost."""
         head = tokenizer.encode(_CONTEXT, add_special_tokens=False)
         ids = tokenizer.encode(_CONTEXT + _PROBE, add_special_tokens=False)[len(head) :]
-        remedy = "use a tokenizer that splits digits and keeps newlines (Llama, Qwen2, models/arc-micro)"
+        remedy = "use a tokenizer that splits digits and keeps newlines (TinyLlama, Qwen2, models/arc-micro)"
         if len(ids) != len(_PROBE):
             fault = _diagnose(tokenizer, head)
             raise TokenizerError(f"{name}: {fault}; one token a cell is needed: {remedy}")
@@ -45,9 +45,10 @@ class GridVocabulary:
         for symbol, token in zip(_PROBE, ids, strict=True):
             if found.setdefault(symbol, token) != token:
                 raise TokenizerError(f"{name}: {symbol!r} has a different token after another symbol: {remedy}")
-        if len(set(found.values())) < len(found):
-            lost = ROW_END if list(found.values()).count(found[ROW_END]) > 1 else "a digit"
-            raise TokenizerError(f"{name}: {lost!r} shares its token with another symbol (unknown token?): {remedy}")
+        tokens = list(found.values())
+        lost = [repr(s) for s, t in found.items() if t == tokenizer.unk_token_id or tokens.count(t) > 1]
+        if lost:
+            raise TokenizerError(f"{name}: it has no token of its own for {', '.join(sorted(lost))}: {remedy}")
         if tokenizer.eos_token_id is None:
             raise TokenizerError(f"{name}: no end-of-text token: set tokenizer.eos_token")
         end = tokenizer.eos_token_id
@@ -105,7 +106,8 @@ class GridVocabulary:
 
 def _diagnose(tokenizer, head: list[int]) -> str:
     """What exactly breaks one token a cell."""
-    digits = tokenizer.encode(_CONTEXT + "0123456789", add_special_tokens=False)
-    if len(digits) - len(head) != 10:
-        return f"it merges or splits digits ('0123456789' is {len(digits) - len(head)} tokens)"
+    for pair in _DIGIT_PAIRS:
+        n = len(tokenizer.encode(_CONTEXT + pair, add_special_tokens=False)) - len(head)
+        if n != 2:
+            return f"it merges or splits digits ({pair!r} is {n} token{'s' * (n != 1)})"
     return "it loses or merges row ends ('\\n' beside digits and marks is not one token)"

@@ -12,9 +12,7 @@ from arc_helpers.plot.picture import FONT, INK, Picture
 MAX_NAME = 24  # characters of a name that the legend shows
 
 
-def plot_losses(
-    losses, names: Sequence[str] | None = None, title: str | None = None, log: bool = False
-) -> Picture:
+def plot_losses(losses, names: Sequence[str] | None = None, title: str | None = None, log: bool = False) -> Picture:
     """One curve an adapter from `losses` [steps, K], and their mean. A NaN leaves a gap and a note."""
     losses = np.asarray(losses, dtype=float)  # Shape: (steps, K)
     if losses.ndim == 1:

@@ -38,9 +38,7 @@ def plot_pair(pair: Pair, digits: bool = False) -> Picture:
     return lay_out([[Panel(pair.input, "input"), Panel(pair.output, "→ output")]], cells=Cells(digits))
 
 
-def plot_gallery(
-    items: Iterable[tuple[str, np.ndarray]], digits: bool = False, scale: float = 0.6
-) -> Picture:
+def plot_gallery(items: Iterable[tuple[str, np.ndarray]], digits: bool = False, scale: float = 0.6) -> Picture:
     """Many little grids with their titles, as many in a row as a page holds."""
     cells = Cells(digits=digits, scale=scale)
     columns = [[Panel(as_grid(grid), title)] for title, grid in items]

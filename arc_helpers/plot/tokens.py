@@ -64,9 +64,7 @@ class TokenTable:
         lines = []
         for row in self._with_gaps():
             if isinstance(row, int):
-                lines.append(
-                    f'<tr style="background:#fff"><td colspan="5" style="{cell}">… {row} more</td></tr>'
-                )
+                lines.append(f'<tr style="background:#fff"><td colspan="5" style="{cell}">… {row} more</td></tr>')
                 continue
             inner = "".join(f'<td style="{cell}">{escape(str(value))}</td>' for value in row)
             lines.append(f'<tr style="background:{TINT[row.part]}">{inner}</tr>')
@@ -101,8 +99,7 @@ def token_table(
     """
     ids, labels = _checked(input_ids, labels)
     rows = tuple(
-        TokenRow(i, ids[i], labels[i], visible(symbol(ids[i])), _part(labels[i]))
-        for i in _shown(labels, limit, start)
+        TokenRow(i, ids[i], labels[i], visible(symbol(ids[i])), _part(labels[i])) for i in _shown(labels, limit, start)
     )
     return TokenTable(rows, total=len(ids), answers=sum(label != IGNORED for label in labels))
 

@@ -94,9 +94,7 @@ def explore_predictions(
     def draw(task: int, digits: bool) -> Picture:
         return plot_prediction(*results[task], digits=digits)
 
-    return _explore(
-        {"task": _stepper("task", [result[0].id for result in results]), "digits": _digits()}, draw
-    )
+    return _explore({"task": _stepper("task", [result[0].id for result in results]), "digits": _digits()}, draw)
 
 
 def explore_tokens(

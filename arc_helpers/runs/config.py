@@ -62,7 +62,7 @@ class RunKnobs(Knobs):
 class BaseModelKnobs(Knobs):
     """00_base_model: train the embedded model."""
 
-    preset: Literal["nano", "micro", "base", "large"] = Field(description="size of the model")
+    preset: Literal["tiny", "nano", "micro", "base", "large"] = Field(description="size of the model")
     arc_training: str = Field(description="set name, folder or file of ARC tasks to train on")
     re_arc: Text = Field(description="RE-ARC file; empty = do without")
     concept_arc: Text = Field(description="ConceptARC file; empty = do without")
@@ -72,6 +72,7 @@ class BaseModelKnobs(Knobs):
     batch_tokens: int = Field(ge=16, description="tokens a training step")
     deadline_seconds: Seconds = Field(description="wall-clock budget of the training; 0 = no limit")
     max_steps: Limit = Field(description="most training steps; 0 = no limit")
+    autocast: bool = Field(description="bfloat16 matrix products, for devices where they are real")
     lr_muon: float = Field(gt=0, description="learning rate of the matrices (Muon)")
     lr_adamw: float = Field(gt=0, description="learning rate of everything else (AdamW)")
     warmup_steps: int = Field(ge=0, description="steps of linear warm-up")
@@ -111,6 +112,7 @@ class MultiloraTttKnobs(Knobs):
     weight_decay: float = Field(ge=0, description="weight decay of the adapters")
     max_grad_norm: float = Field(gt=0, description="gradients of each adapter are clipped to this norm")
     views: int = Field(ge=1, le=16, description="augmented views that vote")
+    control: bool = Field(description="also answer without training, to compare with")
     max_len: int = Field(ge=16, description="longest sequence, in tokens")
     quantization: Literal["none", "4bit"] = Field(description="how the base model is loaded")
     quant_type: Literal["nf4", "fp4"] = Field(description="4-bit number format")

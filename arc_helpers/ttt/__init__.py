@@ -21,6 +21,7 @@ _WHERE = {
     "vote": "select",
     "TaskResult": "pipeline",
     "solve_group": "pipeline",
+    "settings_from": "pipeline",
     "solve_tasks": "pipeline",
 }
 __all__ = list(_WHERE)

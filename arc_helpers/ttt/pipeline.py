@@ -10,10 +10,12 @@ import numpy as np
 
 from arc_helpers.arc import (
     DIHEDRAL,
+    FALLBACK,
     SubmissionWriter,
     Task,
     TaskFault,
     Transform,
+    as_grid,
     build_pseudo_tasks,
     color_permutation,
     grid_to_string,
@@ -50,10 +52,14 @@ class TTTSettings:
 
 @dataclass
 class TaskResult:
-    """What a task ended with. `ranked[i]` are the distinct answers to test input i, best first."""
+    """What a task ended with.
+
+    `ranked[i]` are the distinct answers to test input i, best first; `attempts[i]` the two that are submitted, or
+    the fallback where no view gave a valid grid.
+    """
 
     task_id: str
-    attempts: list[tuple[np.ndarray, np.ndarray] | None] = field(default_factory=list)
+    attempts: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     ranked: list[list[Ranked]] = field(default_factory=list)
     losses: np.ndarray = field(default_factory=lambda: np.empty(0))
     notes: list[str] = field(default_factory=list)
@@ -151,7 +157,7 @@ def answer_group(
                 candidates.setdefault((job.slot, job.test_index), []).append(candidate)
     for slot, (task, result) in enumerate(zip(tasks, results, strict=True)):
         result.ranked = [vote(candidates.get((slot, i), [])) for i in range(len(task.test))]
-        result.attempts = [two_attempts(ranked) for ranked in result.ranked]
+        result.attempts = [two_attempts(ranked) or (as_grid(FALLBACK),) * 2 for ranked in result.ranked]
 
 
 def _jobs(lm: LoadedLM, slot: int, task: Task, settings: TTTSettings, notes: list[str]) -> list[_Job]:
@@ -220,25 +226,24 @@ def _solve_or_report(
 
 def prediction_text(result: TaskResult) -> str:
     """The seed's text form of a task's attempts. It holds no true output: the scoring step adds those."""
-    lines = [f"TASK {result.task_id}"]
-    for i, attempts in enumerate(result.attempts):
-        for n, grid in enumerate(attempts or (), start=1):
-            lines += ["", f"MODEL OUTPUT test[{i}] attempt {n}", grid_to_string(grid)]
-        if attempts is None:
-            lines += ["", f"MODEL OUTPUT test[{i}]", "(no valid grid)"]
-    return "\n".join(lines) + "\n"
+    parts = [f"TASK {result.task_id}"]
+    for i, (attempts, ranked) in enumerate(zip(result.attempts, result.ranked, strict=True), start=1):
+        if not ranked:
+            parts.append(f"MODEL OUTPUT {i}\n(no valid grid)")
+            continue
+        for n, grid in enumerate(attempts, start=1):
+            parts.append(f"MODEL OUTPUT {i}, attempt {n}\n{grid_to_string(grid)}")
+    return "\n\n".join(parts) + "\n"
 
 
 def _record(result: TaskResult, log: RunLog, writer: SubmissionWriter) -> None:
-    fallback = (np.zeros((1, 1), np.int8),) * 2
-    writer.set(result.task_id, [attempts or fallback for attempts in result.attempts])
+    writer.set(result.task_id, result.attempts)
     folder = Path(log.out_dir) / "predictions"
     folder.mkdir(exist_ok=True)
     (folder / f"{result.task_id}.txt").write_text(prediction_text(result), encoding="utf-8")
-    answered = sum(attempts is not None for attempts in result.attempts)
     log.task(
         result.task_id,
-        status="answered" if answered == len(result.attempts) else "fallback",
+        status="answered" if all(result.ranked) else "fallback",
         loss_first=_finite(result.losses[:1]),
         loss_last=_finite(result.losses[-5:]),
         votes=[ranked[0].votes if ranked else 0 for ranked in result.ranked],
