@@ -64,13 +64,7 @@ out_model: str = None  # folder the trained model is written to
 # %%
 from arc_helpers import arc, lm, plot, runs
 
-run = runs.start(
-    "00_base_model", profile=profile, seed=seed, out_dir=out_dir, preset=preset, arc_training=arc_training,
-    re_arc=re_arc, concept_arc=concept_arc, procedural_share=procedural_share, max_side=max_side, max_len=max_len,
-    batch_tokens=batch_tokens, deadline_seconds=deadline_seconds, max_steps=max_steps, autocast=autocast,
-    lr_muon=lr_muon, lr_adamw=lr_adamw, warmup_steps=warmup_steps, decay_fraction=decay_fraction, resume=resume,
-    out_model=out_model,
-)
+run = runs.start_notebook("00_base_model", globals())
 config = run.config
 
 # %% [markdown]
@@ -92,8 +86,14 @@ except arc.SplitError as error:
 # %%
 vocabulary = lm.GridVocabulary.from_tokenizer(lm.arc_tokenizer())
 mixture, counts, left_out = lm.build_mixture(
-    vocabulary, arc_training=config.arc_training, re_arc_path=config.re_arc, concept_arc_path=config.concept_arc,
-    procedural_share=config.procedural_share, max_side=config.max_side, max_len=config.max_len, seed=run.seed,
+    vocabulary,
+    arc_training=config.arc_training,
+    re_arc_path=config.re_arc,
+    concept_arc_path=config.concept_arc,
+    procedural_share=config.procedural_share,
+    max_side=config.max_side,
+    max_len=config.max_len,
+    seed=run.seed,
 )
 for name, (share, _) in mixture.sources.items():
     print(f"{share:4.0%} {name:<13}", f"{counts[name]} tasks" if name in counts else "endless")
@@ -113,8 +113,9 @@ from arc_helpers.lm.procedural import RULES, gallery
 pairs = list(gallery(np.random.default_rng(run.seed)))
 assert len(pairs) == len(RULES) and len(RULES) >= 60
 shown = pairs[:: max(1, len(pairs) // 12)][:12]
-picture = plot.plot_gallery([(f"{name} {side}", grid) for name, pair in shown
-                             for side, grid in (("in", pair.input), ("out", pair.output))])
+picture = plot.plot_gallery(
+    [(f"{name} {side}", grid) for name, pair in shown for side, grid in (("in", pair.input), ("out", pair.output))]
+)
 run.log.figure(picture, "rules")
 print(f"{len(RULES)} rule families")
 picture
@@ -175,9 +176,17 @@ picture
 
 # %%
 settings = lm.PretrainConfig(
-    steps=config.max_steps, seconds=config.deadline_seconds, decay_fraction=config.decay_fraction,
-    warmup_steps=config.warmup_steps, batch_tokens=config.batch_tokens, lr_muon=config.lr_muon,
-    lr_adamw=config.lr_adamw, autocast=config.autocast, seed=run.seed, log_every=10, evaluate_every=100,
+    steps=config.max_steps,
+    seconds=config.deadline_seconds,
+    decay_fraction=config.decay_fraction,
+    warmup_steps=config.warmup_steps,
+    batch_tokens=config.batch_tokens,
+    lr_muon=config.lr_muon,
+    lr_adamw=config.lr_adamw,
+    autocast=config.autocast,
+    seed=run.seed,
+    log_every=10,
+    evaluate_every=100,
 )
 shares = [i / 100 for i in range(101)]
 length = settings.steps or 1000
@@ -197,6 +206,7 @@ if not config.resume:
 # %%
 history = []
 
+
 def report(metrics):
     history.append(metrics)
     run.log.metric(**metrics)
@@ -211,8 +221,11 @@ result = trainer.run()
 
 # %%
 steps = [m["step"] for m in history]
-picture = plot.plot_curve(steps, {"training": [m["loss"] for m in history],
-                                  "held out": [m.get("held_out_loss", float("nan")) for m in history]}, "nats a token")
+picture = plot.plot_curve(
+    steps,
+    {"training": [m["loss"] for m in history], "held out": [m.get("held_out_loss", float("nan")) for m in history]},
+    "nats a token",
+)
 run.log.figure(picture, "loss")
 picture
 
@@ -224,8 +237,10 @@ picture
 # %%
 score = lm.held_out_score(trainer.averaged, watched, vocabulary, config.max_len)
 low, high = arc.wilson_interval(score["held_out_exact"], score["held_out_tasks"])
-print(f"exact: {score['held_out_exact']} of {score['held_out_tasks']} (95 % interval {low:.3f} to {high:.3f}), "
-      f"{score['held_out_loss']:.3f} nats a token; guessing evenly would be 2.485")
+print(
+    f"exact: {score['held_out_exact']} of {score['held_out_tasks']} (95 % interval {low:.3f} to {high:.3f}), "
+    f"{score['held_out_loss']:.3f} nats a token; guessing evenly would be 2.485"
+)
 
 # %% [markdown]
 # ## 7 · Saved, with a card
@@ -235,11 +250,18 @@ print(f"exact: {score['held_out_exact']} of {score['held_out_tasks']} (95 % inte
 
 # %%
 card = lm.model_card(
-    f"GridLM {config.preset}", {name: share for name, (share, _) in mixture.sources.items()}, left_out,
-    {"tokens seen": f"{result['tokens']:,}", "training steps": result["step"],
-     "minutes": round(result["seconds"] / 60, 1), "device": f"{run.device.device} ({run.device.dtype})",
-     "seed": run.seed, "grids up to": f"{config.max_side} × {config.max_side}",
-     "held-out tasks solved exactly": f"{score['held_out_exact']} of {score['held_out_tasks']}, greedy, one view"},
+    f"GridLM {config.preset}",
+    {name: share for name, (share, _) in mixture.sources.items()},
+    left_out,
+    {
+        "tokens seen": f"{result['tokens']:,}",
+        "training steps": result["step"],
+        "minutes": round(result["seconds"] / 60, 1),
+        "device": f"{run.device.device} ({run.device.dtype})",
+        "seed": run.seed,
+        "grids up to": f"{config.max_side} × {config.max_side}",
+        "held-out tasks solved exactly": f"{score['held_out_exact']} of {score['held_out_tasks']}, greedy, one view",
+    },
 )
 folder = lm.save_model(trainer.averaged, runs.output_path(config.out_model), card)
 loaded = lm.load_causal_lm(folder)
@@ -257,10 +279,17 @@ print(f"largest difference of a logit after saving in half precision: {differenc
 
 # %%
 summary = run.log.close(
-    preset=config.preset, parameters=parameters, steps=result["step"], tokens=result["tokens"],
-    tokens_per_second=round(result["tokens"] / result["seconds"]), loss=round(result["loss"], 4),
-    held_out_loss=round(score["held_out_loss"], 4), held_out_exact=score["held_out_exact"],
-    held_out_tasks=score["held_out_tasks"], training_seconds=round(result["seconds"], 1), model=str(folder),
+    preset=config.preset,
+    parameters=parameters,
+    steps=result["step"],
+    tokens=result["tokens"],
+    tokens_per_second=round(result["tokens"] / result["seconds"]),
+    loss=round(result["loss"], 4),
+    held_out_loss=round(score["held_out_loss"], 4),
+    held_out_exact=score["held_out_exact"],
+    held_out_tasks=score["held_out_tasks"],
+    training_seconds=round(result["seconds"], 1),
+    model=str(folder),
 )
 summary
 

@@ -57,11 +57,7 @@ max_tokens_show: int = None  # rows of the token table
 # %%
 from arc_helpers import arc, lm, plot, runs
 
-run = runs.start(
-    "01_tokenization_debug", profile=profile, seed=seed, out_dir=out_dir, model_dir=model_dir,
-    problem_path=problem_path, task_id=task_id, num_pseudo=num_pseudo, pseudo_index=pseudo_index,
-    max_len=max_len, max_tokens_show=max_tokens_show,
-)
+run = runs.start_notebook("01_tokenization_debug", globals())
 config = run.config
 
 # %% [markdown]
@@ -95,8 +91,10 @@ task
 pseudo_tasks = arc.build_pseudo_tasks(task, config.num_pseudo, seed=run.seed)
 assert config.pseudo_index < len(pseudo_tasks), f"pseudo_index must be below {len(pseudo_tasks)}"
 for i, pseudo in enumerate(pseudo_tasks):
-    print(f"{'→' if i == config.pseudo_index else ' '} {i}: demonstration {pseudo.held_out} held out, "
-          f"{len(pseudo.task.train)} demonstrate, {pseudo.transform.name}")
+    print(
+        f"{'→' if i == config.pseudo_index else ' '} {i}: demonstration {pseudo.held_out} held out, "
+        f"{len(pseudo.task.train)} demonstrate, {pseudo.transform.name}"
+    )
 
 # %% [markdown]
 # The same grid through the transforms of these pseudo-tasks:
@@ -167,8 +165,10 @@ table
 # %%
 prompt_labels = encoded.labels[: encoded.prompt_length]
 assert (prompt_labels == -100).all() and encoded.answer_tokens == len(encoded) - encoded.prompt_length
-print(f"{len(encoded)} tokens: the prompt ends before token {encoded.prompt_length}; "
-      f"{encoded.answer_tokens} count in the loss ({encoded.answer_tokens / len(encoded):.0%})")
+print(
+    f"{len(encoded)} tokens: the prompt ends before token {encoded.prompt_length}; "
+    f"{encoded.answer_tokens} count in the loss ({encoded.answer_tokens / len(encoded):.0%})"
+)
 
 # %% [markdown]
 # ## 5 · What the untrained base makes of it
@@ -235,9 +235,15 @@ plot.explore_augmentations(task)
 
 # %%
 summary = run.log.close(
-    task_id=task.id, model=base.name, pseudo_tasks=len(pseudo_tasks), tokens=len(encoded),
-    prompt_tokens=encoded.prompt_length, answer_tokens=encoded.answer_tokens, dropped=encoded.dropped,
-    base_loss=round(float(-logprobs.mean()), 4), round_trips=len(pseudo_tasks),
+    task_id=task.id,
+    model=base.name,
+    pseudo_tasks=len(pseudo_tasks),
+    tokens=len(encoded),
+    prompt_tokens=encoded.prompt_length,
+    answer_tokens=encoded.answer_tokens,
+    dropped=encoded.dropped,
+    base_loss=round(float(-logprobs.mean()), 4),
+    round_trips=len(pseudo_tasks),
 )
 summary
 

@@ -53,7 +53,6 @@ num_pseudo: int = None  # pseudo-tasks a task
 r: int = None  # rank of an adapter
 alpha: float = None  # an adapter's output is scaled by alpha / r
 lr: float = None  # learning rate
-weight_decay: float = None  # weight decay of the adapters
 max_grad_norm: float = None  # each adapter's gradient is clipped to this norm
 views: int = None  # augmented views that vote, 1 to 16
 control: bool = None  # also answer without training, to compare with
@@ -70,13 +69,7 @@ trust_remote_code: bool = None  # run Python code found in the model folder
 # %%
 from arc_helpers import arc, lm, plot, runs, ttt
 
-run = runs.start(
-    "02_multilora_ttt", profile=profile, seed=seed, out_dir=out_dir, model_dir=model_dir, data_dir=data_dir,
-    solutions=solutions, task_ids=task_ids, max_tasks=max_tasks, max_side=max_side, mode=mode, k=k, steps=steps,
-    num_pseudo=num_pseudo, r=r, alpha=alpha, lr=lr, weight_decay=weight_decay, max_grad_norm=max_grad_norm,
-    views=views, control=control, max_len=max_len, quantization=quantization, quant_type=quant_type,
-    double_quant=double_quant, deadline_seconds=deadline_seconds, trust_remote_code=trust_remote_code,
-)
+run = runs.start_notebook("02_multilora_ttt", globals())
 config = run.config
 deadline = runs.Deadline(config.deadline_seconds)
 
@@ -116,13 +109,21 @@ picture
 
 # %%
 base = lm.load_causal_lm(
-    config.model_dir, quantization=config.quantization, quant_type=config.quant_type,
-    double_quant=config.double_quant, max_len=config.max_len, trust_remote_code=config.trust_remote_code,
+    config.model_dir,
+    quantization=config.quantization,
+    quant_type=config.quant_type,
+    double_quant=config.double_quant,
+    max_len=config.max_len,
+    trust_remote_code=config.trust_remote_code,
 )
 parameters = sum(p.numel() for p in base.model.parameters())
 assert not any(p.requires_grad for p in base.model.parameters())
-print(f"{base.name}: {parameters / 1e6:.2f} M parameters, frozen, {base.dtype} on {base.device}, "
-      f"sequences up to {base.max_len} tokens", *base.notes, sep="\n")
+print(
+    f"{base.name}: {parameters / 1e6:.2f} M parameters, frozen, {base.dtype} on {base.device}, "
+    f"sequences up to {base.max_len} tokens",
+    *base.notes,
+    sep="\n",
+)
 
 # %% [markdown]
 # ## 3 · K adapters on one base, by hand
@@ -138,8 +139,10 @@ print(f"{base.name}: {parameters / 1e6:.2f} M parameters, frozen, {base.dtype} o
 pair = tasks[:2]
 names = [task.id for task in pair]
 model = ttt.MultiLoRAModel(base, names, r=config.r, lora_alpha=config.alpha, mode=config.mode, seed=run.seed)
-print(f"A {tuple(model.A.shape)}  B {tuple(model.B.shape)}  →  "
-      f"{(model.A[0].numel() + model.B[0].numel()):,} numbers a task")  # shapes: [K, H, r], [K, r, H]
+print(
+    f"A {tuple(model.A.shape)}  B {tuple(model.B.shape)}  →  "
+    f"{(model.A[0].numel() + model.B[0].numel()):,} numbers a task"
+)  # shapes: [K, H, r], [K, r, H]
 
 # %% [markdown]
 # The examples are leave-one-out pseudo-tasks (notebook 01). The base is frozen, so its hidden states are constant:
@@ -182,8 +185,10 @@ for i in range(len(pair)):
 # %%
 settings = ttt.settings_from(config, run.seed)
 results = ttt.solve_tasks(base, tasks, settings, run.log, writer, faults=faults, deadline=deadline)
-print(f"{len(results)} of {len(tasks)} tasks went through; {writer.path} is valid:",
-      arc.validate_submission(writer.path, num_tests) == [])
+print(
+    f"{len(results)} of {len(tasks)} tasks went through; {writer.path} is valid:",
+    arc.validate_submission(writer.path, num_tests) == [],
+)
 
 # %% [markdown]
 # What became of each task is in `tasks.jsonl`, errors included:
@@ -241,8 +246,10 @@ if all(task.has_answers for task in labelled):
         scores["control"] = arc.score_submission(run.out_dir / "control" / "submission.json", labelled)
     arc.write_scored_texts(run.out_dir / "predictions", labelled)
 for name, score in scores.items():
-    print(f"{name}: {score.tasks_solved} of {score.n_tasks} tasks, {score.outputs_solved} of {score.n_outputs} "
-          f"outputs, score {score.task_score:.3f} (95 % interval {score.ci_low:.3f} to {score.ci_high:.3f})")
+    print(
+        f"{name}: {score.tasks_solved} of {score.n_tasks} tasks, {score.outputs_solved} of {score.n_outputs} "
+        f"outputs, score {score.task_score:.3f} (95 % interval {score.ci_low:.3f} to {score.ci_high:.3f})"
+    )
 
 # %% [markdown]
 # With a dozen tasks the interval is wide: a difference of one task says nothing. The score tables in the README use
@@ -275,10 +282,20 @@ statuses = [record["status"] for record in runs.read_jsonl(run.out_dir / "tasks.
 problems = arc.validate_submission(writer.path, num_tests)
 score, untrained = scores.get("trained"), scores.get("control")
 summary = run.log.close(
-    model=base.name, mode=config.mode, k=config.k, steps=config.steps, views=config.views, tasks=len(tasks),
-    answered=statuses.count("answered"), errors=statuses.count("error"), unreadable=len(faults),
-    out_of_time=statuses.count("out of time"), valid=not problems, scored=bool(scores),
-    **(score.summary() if score else {}), control_solved=untrained.tasks_solved if untrained else None,
+    model=base.name,
+    mode=config.mode,
+    k=config.k,
+    steps=config.steps,
+    views=config.views,
+    tasks=len(tasks),
+    answered=statuses.count("answered"),
+    errors=statuses.count("error"),
+    unreadable=len(faults),
+    out_of_time=statuses.count("out of time"),
+    valid=not problems,
+    scored=bool(scores),
+    **(score.summary() if score else {}),
+    control_solved=untrained.tasks_solved if untrained else None,
     loss_first=float(np.nanmean(losses[:1])) if losses.size else None,
     loss_last=float(np.nanmean(losses[-5:])) if losses.size else None,
 )

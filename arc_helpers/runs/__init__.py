@@ -23,7 +23,7 @@ from arc_helpers.runs.env import (
 from arc_helpers.runs.log import RunLog, git_version, versions
 from arc_helpers.runs.progress import progress
 from arc_helpers.runs.records import append_record, plain, read_jsonl
-from arc_helpers.runs.session import Run, start
+from arc_helpers.runs.session import Run, start, start_notebook
 
 __all__ = [
     "ConfigError",
@@ -55,5 +55,6 @@ __all__ = [
     "save_tensors",
     "seed_everything",
     "start",
+    "start_notebook",
     "versions",
 ]

@@ -109,7 +109,6 @@ class MultiloraTttKnobs(Knobs):
     r: Positive = Field(description="rank of an adapter")
     alpha: float = Field(gt=0, description="scale of an adapter: its output is multiplied by alpha / r")
     lr: float = Field(gt=0, description="learning rate")
-    weight_decay: float = Field(ge=0, description="weight decay of the adapters")
     max_grad_norm: float = Field(gt=0, description="gradients of each adapter are clipped to this norm")
     views: int = Field(ge=1, le=16, description="augmented views that vote")
     control: bool = Field(description="also answer without training, to compare with")
@@ -167,6 +166,14 @@ def resolve(notebook: str, profile: str, overrides: Mapping[str, Any]) -> BaseMo
         raise ConfigError(explain_unknown(f"{name}.{unknown[0]}", overrides[unknown[0]], type(base).model_fields))
     values = {key: value for key, value in overrides.items() if value is not None}
     return _checked(type(base), {**base.model_dump(), **values}, prefix=f"{name}.")
+
+
+def knob_names(notebook: str) -> list[str]:
+    """The names of a notebook's knobs, in their order. Raises ConfigError for a notebook that has none."""
+    name = section(notebook)
+    if name not in NOTEBOOKS:
+        raise ConfigError(f"notebook = {_show(notebook)}: must be one of {', '.join(NOTEBOOKS)}")
+    return list(Profile.model_fields[name].annotation.model_fields)
 
 
 def section(notebook: str) -> str:

@@ -1,12 +1,13 @@
 """The first line of every notebook: `run = start(...)`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from arc_helpers.runs.config import check_run, resolve
+from arc_helpers.runs.config import ConfigError, check_run, knob_names, resolve
 from arc_helpers.runs.env import (
     DeviceChoice,
     Environment,
@@ -66,6 +67,17 @@ def start(
         writes=str(folder),
     )
     return Run(notebook, profile, own.seed, config, log, env, device, folder)
+
+
+def start_notebook(notebook: str, namespace: Mapping[str, Any], **options: Any) -> Run:
+    """`start` with every parameter taken by name from a notebook's `globals()`: the first line after its
+    parameters cell. options: as in `start`. Raises ConfigError where the notebook lacks a parameter.
+    """
+    names = ["profile", "seed", "out_dir", *knob_names(notebook)]
+    missing = [name for name in names if name not in namespace]
+    if missing:
+        raise ConfigError(f"{notebook}: its parameters cell does not set {', '.join(missing)}")
+    return start(notebook, **{name: namespace[name] for name in names}, **options)
 
 
 def _print_setup(title: str, **lines: str) -> None:

@@ -43,7 +43,6 @@ class TTTSettings:
     r: int = 16
     alpha: float = 32.0
     lr: float = 1e-2
-    weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     views: int = 8
     mode: str = "head"
@@ -114,7 +113,6 @@ def solve_group(lm: LoadedLM, tasks: Sequence[Task], settings: TTTSettings) -> l
         [features[a:b] for a, b in pairwise(bounds)],
         steps=settings.steps,
         lr=settings.lr,
-        weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         seed=settings.seed,
     )

@@ -17,7 +17,6 @@ def train_multi_lora(
     *,
     steps: int,
     lr: float = 1e-2,
-    weight_decay: float = 0.0,
     max_grad_norm: float = 1.0,
     seed: int = 0,
     on_step: Callable[[int, np.ndarray], None] = lambda step, losses: None,
@@ -35,7 +34,7 @@ def train_multi_lora(
     if not trained or not steps:
         return history
     # one AdamW over the stack is bit for bit K AdamWs: its arithmetic is element by element
-    optimizer = torch.optim.AdamW([model.A, model.B], lr=lr, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW([model.A, model.B], lr=lr, weight_decay=0.0)
     draws = {k: _endless(len(features[k]), seed) for k in trained}
     slots = torch.tensor(trained, device=model.A.device)
     for step in range(steps):
