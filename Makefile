@@ -40,8 +40,7 @@ demo: setup ## Solve 12 ARC tasks from start to score: 5 minutes on 2 CPU cores,
 	@rm -rf $(DEMO)
 	$(ARC) run 02_multilora_ttt profile=laptop data_dir=arcagi1/evaluation out_dir=$(DEMO) task_ids=$(DEMO_TASKS)
 	$(ARC) validate $(DEMO)/submission.json --data arcagi1/evaluation --partial
-	$(ARC) score $(DEMO)/submission.json --data arcagi1/evaluation --partial \
-		--out $(DEMO)/scores.json --predictions $(DEMO)/predictions
+	$(ARC) score $(DEMO)/submission.json --data arcagi1/evaluation --partial --out $(DEMO)/scores.json
 	@echo
 	@echo 'Look at  $(DEMO)/figures/                 the pictures'
 	@echo '         $(DEMO)/02_multilora_ttt.ipynb   the notebook as it ran'

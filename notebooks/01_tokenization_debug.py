@@ -29,7 +29,7 @@
 # - which tokens count in the loss, and where the prompt ends;
 # - what is lost when a task is longer than the context.
 #
-# **Time:** under a minute on a CPU. It needs no GPU.
+# **Time**: under a minute on a CPU; no GPU is needed.
 
 # %% [markdown]
 # ## Parameters

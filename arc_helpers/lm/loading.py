@@ -101,6 +101,11 @@ def load_causal_lm(
     if quantizer is None and device_map is None:
         model = model.to(choice.device)
     model.eval().requires_grad_(False)
+    if quantizer and model.device.type == "cpu":
+        _avoid_traps_of_4bit_on_a_cpu(model, model_dir)
+    known, last = model.get_input_embeddings().weight.shape[0], max(vocabulary.token_ids)
+    if last >= known:
+        raise ModelError(f"{model_dir}: its tokenizer uses token {last}, but the model knows only {known} tokens")
     if trim_vocab:
         vocabulary = trim_vocabulary(model, vocabulary)
         notes.append(f"vocabulary trimmed to {len(vocabulary.token_ids)} tokens")
@@ -122,7 +127,7 @@ def trim_vocabulary(model: PreTrainedModel, vocabulary: GridVocabulary) -> GridV
     rows = torch.tensor(vocabulary.token_ids)
     old_embedding, old_head = model.get_input_embeddings(), model.get_output_embeddings()
     dtype = old_embedding.weight.dtype
-    if old_head.bias is not None if hasattr(old_head, "bias") else False:
+    if getattr(old_head, "bias", None) is not None:
         raise ModelError("trim_vocabulary: a head with a bias is not supported")
     embedding = CastingEmbedding(len(rows), old_embedding.weight.shape[1], out_dtype=dtype)
     embedding.weight.copy_(old_embedding.weight[rows.to(old_embedding.weight.device)].float())
@@ -133,7 +138,8 @@ def trim_vocabulary(model: PreTrainedModel, vocabulary: GridVocabulary) -> GridV
     trimmed = vocabulary.trimmed()
     config = model.config.get_text_config()
     config.vocab_size, config.tie_word_embeddings = len(rows), False
-    config.bos_token_id, config.eos_token_id, config.pad_token_id = trimmed.start, trimmed.end, trimmed.pad
+    for special in (config, model.generation_config):
+        special.bos_token_id, special.eos_token_id, special.pad_token_id = trimmed.start, trimmed.end, trimmed.pad
     if hasattr(config, "marker_token_ids"):
         config.marker_token_ids = [trimmed.input_mark, trimmed.output_mark]
         config.row_end_token_id = trimmed.row_end
@@ -185,15 +191,14 @@ def _locate(model_dir: str | Path) -> tuple[str, bool]:
     """The folder to load from, or a hub id; and whether only local files may be read."""
     folder = resolve_path(model_dir)
     if not folder.is_dir():
-        is_hub_id = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", str(model_dir)) and not str(model_dir).startswith(
-            "models/"
-        )
-        if is_hub_id:
+        # "owner/name", where no folder "owner" is here: a mistyped path must not become a download
+        is_local = folder.parent.is_dir() or str(model_dir).startswith("models/")
+        if not is_local and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", str(model_dir)):
             return str(model_dir), False
         raise ModelError(f"model_dir {str(model_dir)!r}: no such folder ({folder}); see models/README.md")
     needed = {
         "config.json": ["config.json"],
-        "a tokenizer (tokenizer.json or tokenizer.model)": [
+        "tokenizer (tokenizer.json or tokenizer.model)": [
             "tokenizer.json",
             "tokenizer.model",
             "vocab.json",
@@ -221,10 +226,25 @@ def _quantizer(quant_type: str, double_quant: bool, dtype: torch.dtype) -> BitsA
     )
 
 
+def _avoid_traps_of_4bit_on_a_cpu(model: PreTrainedModel, model_dir) -> None:
+    """bitsandbytes 0.50 reads rows that are not whole blocks of 64 weights back wrongly, without a word; and its
+    packed AVX-512 kernel passes no gradient on."""
+    from bitsandbytes.nn import Linear4bit
+
+    for path, layer in model.named_modules():
+        if isinstance(layer, Linear4bit):
+            layer.support_avx512bf16_for_cpu = False
+            if layer.in_features % 64:
+                raise ModelError(
+                    f"{model_dir}: {path} has rows of {layer.in_features} weights; 4-bit on a CPU needs multiples "
+                    "of 64: use quantization = 'none'"
+                )
+
+
 def _or_model_error(model_dir, load):
     """Hugging Face's errors are paragraphs: keep the first line and say which folder."""
     try:
         return load()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # tokenizers, safetensors and accelerate each raise types of their own
         first_line = str(error).strip().split("\n")[0]
         raise ModelError(f"{model_dir}: cannot be loaded ({first_line})") from error

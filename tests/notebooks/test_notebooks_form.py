@@ -1,0 +1,83 @@
+"""What every notebook has in common, checked without running one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from arc_helpers.runs import NOTEBOOKS
+from arc_helpers.runs.config import knob_names, section
+from arc_helpers.runs.notebook import read_parameters
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+PATHS = sorted(FOLDER.glob("*.ipynb"))
+OWN = ["profile", "seed", "out_dir"]
+
+
+@pytest.fixture(params=PATHS, ids=lambda path: path.stem)
+def path(request) -> Path:
+    return request.param
+
+
+@pytest.fixture
+def notebook(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code(notebook) -> list:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_every_notebook_with_knobs_exists():
+    assert {section(path.stem) for path in PATHS} == set(NOTEBOOKS)
+
+
+def test_the_parameters_cell_holds_exactly_the_knobs(path, notebook):
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code(notebook)) == 1
+    parameters = read_parameters(path)
+    assert sorted(parameters) == sorted([*OWN, *knob_names(path.stem)])
+    for parameter in parameters.values():
+        assert parameter.type and parameter.help, f"{parameter.name} needs a type and a comment"
+    undecided = {name for name in parameters if name not in ("profile", "seed")}
+    assert {parameters[name].default for name in undecided} == {"None"}, "None means the profile's value"
+
+
+def test_no_output_is_committed(notebook):
+    assert not any(cell.outputs or cell.execution_count for cell in code(notebook))
+
+
+def test_cells_are_short(notebook):
+    for cell in code(notebook):
+        lines = [line for line in cell.source.splitlines() if line.strip()]
+        assert len(lines) <= 25, f"{len(lines)} lines: {lines[0]}"
+
+
+def test_the_story_opens_and_ends_as_in_the_others(path, notebook):
+    first = notebook.cells[0].source
+    assert (
+        first.startswith(f"# {path.stem[:2]} · ")
+        and "\n> " in first
+        and "**Time**" in "".join(cell.source for cell in notebook.cells[:2])
+    )
+    headings = [line for cell in notebook.cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
+    for heading in ("## Parameters", "## Setup", "## Results", "## What to try next"):
+        assert heading in headings
+
+
+def test_the_twin_is_in_step(path, tmp_path):
+    """jupytext writes the same percent file from the notebook as the one that is committed."""
+    text = subprocess.run(
+        [sys.executable, "-m", "jupytext", "--to", "py:percent", "--output", "-", path],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=FOLDER.parent,
+    ).stdout
+
+    def body(twin: str) -> list[str]:
+        # the header names jupytext's version; blank lines between cells are its own affair
+        return [line for line in twin.split("# ---", 2)[2].splitlines() if line.strip()]
+
+    assert body(text) == body(path.with_suffix(".py").read_text()), "run `make sync`"
