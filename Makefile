@@ -33,7 +33,7 @@ $(VENV)/.installed: pyproject.toml requirements/constraints.txt
 	exit 1
 	@echo "Installing into $(VENV): some minutes, once."
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1,<27'
-	$(BIN)/python -m pip install --quiet -c requirements/constraints.txt -e '.[gpu]' --group dev
+	$(BIN)/python -m pip install --quiet -c requirements/constraints.txt -e '.[gpu,track]' --group dev
 	@touch $@
 
 demo: setup ## Solve 12 ARC tasks from start to score: 5 minutes on 2 CPU cores, no GPU, no network
@@ -65,9 +65,9 @@ notebooks: setup ## Run all notebooks headless into artifacts/<profile>/: PROFIL
 	done
 
 submission: setup ## Answer every task of DATA=arcagi1/evaluation: PROFILE=laptop P="solutions=..."
-	$(ARC) run 02_multilora_ttt profile=$(or $(PROFILE),laptop) data_dir=$(DATA) out_dir=$(dir $(SUB)) \
+	$(ARC) run 02_multilora_ttt profile=$(or $(PROFILE),laptop) data_dir=$(DATA) out_dir=artifacts/submission \
 		max_tasks=0 max_side=0 $(P)
-	$(ARC) validate $(SUB) --data $(DATA)
+	$(ARC) validate artifacts/submission/submission.json --data $(DATA)
 
 validate: setup ## Check a submission: SUB=artifacts/submission/submission.json DATA=arcagi1/evaluation
 	$(ARC) validate $(SUB) --data $(DATA)
@@ -76,10 +76,10 @@ bench: setup ## Measure one claim of the README: NAME=demo (benchmarks/README.md
 	$(BIN)/python benchmarks/$(or $(NAME),$(error NAME is missing: one of $(basename $(notdir $(wildcard benchmarks/*.py))))).py
 
 test: lint ## Lint and run all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-fast: setup ## Run the tests that run no notebook
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not notebook"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not notebook"
 
 lint: setup ## Check code and notebooks without changing them
 	$(BIN)/ruff check

@@ -46,15 +46,15 @@ solutions: str = None  # Kaggle solutions file, read by the scoring step alone
 task_ids: str = None  # only these tasks, ids separated by commas
 max_tasks: int = None  # at most so many tasks, the first by sha256 of the id
 max_side: int = None  # only tasks whose visible grids are at most so wide and high
-mode: str = None  # where the adapters sit: head = on the final hidden state
+mode: str = None  # depth of the adapters: head (final hidden state), top_m (last layers) or full (every layer)
 k: int = None  # tasks trained at once, one adapter each
 steps: int = None  # training steps; 0 = none
 num_pseudo: int = None  # pseudo-tasks a task
 r: int = None  # rank of an adapter
 alpha: float = None  # an adapter's output is scaled by alpha / r
 lr: float = None  # learning rate
-max_grad_norm: float = None  # each adapter's gradient is clipped to this norm
 views: int = None  # augmented views that vote, 1 to 16
+select: str = None  # rank answers by votes, or by a product of experts over the views
 control: bool = None  # also answer without training, to compare with
 max_len: int = None  # longest sequence, in tokens
 quantization: str = None  # none or 4bit: how the base is loaded

@@ -14,6 +14,8 @@ from packaging.version import Version
 
 from arc_helpers import __version__
 from arc_helpers.arc import load_tasks
+from arc_helpers.runs import NOTEBOOKS, Profile
+from arc_helpers.runs.config import RunKnobs
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -28,7 +30,7 @@ DOCUMENTS = [
     for path in ROOT.glob(pattern)
     if not path.relative_to(ROOT).parts[0].startswith((".", "artifacts"))
 ]
-COMING = (ROOT / "docs/from_the_original_scripts.md").read_text()
+KNOBS = {*RunKnobs.model_fields}.union(*(Profile.model_fields[name].annotation.model_fields for name in NOTEBOOKS))
 
 
 def make(*words: str, **options) -> subprocess.CompletedProcess:
@@ -133,19 +135,29 @@ def code_in(document: Path) -> list[str]:
     return re.findall(r"`([^`\n]+)`", text) + re.findall(r"^ {4,}(\S.*)", text, re.M) + fenced.splitlines()
 
 
+def parameters_in(code: str) -> list[str]:
+    """The notebook parameters that a command, or a bare `name=value`, speaks of."""
+    code = code.split(" #")[0].removesuffix("--help")
+    if re.match(r"make run|python -m arc_helpers run \d", code):
+        return re.findall(r"--([a-z_]+)", code) + re.findall(r"\b([a-z_]+)=", code)
+    return re.findall(r"^([a-z_]+)=[a-z0-9]\S*$", code)  # a capital is Python's: weights_only=True
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_documents_are_true(document):
-    for line in code_in(document):
-        for target in re.findall(r"^(?:\$ )?make ([a-z][a-z-]*)", line):
-            assert target in TARGETS, f"no such target: {line}"
-        for verb in re.findall(r"^(?:\$ )?python -m arc_helpers (\w+)", line):
-            assert verb in ("run", "data", "validate", "score", "info"), line
+def test_documents_name_what_exists(document):
+    for code in code_in(document):
+        for target in re.findall(r"^make ([a-z][a-z-]*)", code):
+            assert target in TARGETS, f"no such target: {code}"
+        for verb in re.findall(r"^python -m arc_helpers (\w+)", code):
+            assert verb in ("run", "data", "validate", "score", "info"), code
+        for name in parameters_in(code):
+            assert name in KNOBS, f"no such parameter: {code}"
     for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text(encoding="utf-8")):
         assert (document.parent / link).exists(), f"broken link: {link}"
 
 
 def test_what_is_coming_is_not_there_and_the_rest_is():
     present = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
-    for line in COMING.splitlines():
+    for line in (ROOT / "docs/from_the_original_scripts.md").read_text().splitlines():
         for notebook in re.findall(r"`[^`]*\b(0\d_\w+)", line):
             assert (notebook in present) != line.endswith("| coming |"), line

@@ -27,20 +27,20 @@ class PseudoTask:
 
 
 def build_pseudo_tasks(
-    task: Task, m: int, seed: int = 0, *, keep_zero: bool = True, dihedral: bool = True
+    task: Task, m: int, seed: int = 0, *, keep_zero: bool = True, dihedral: bool = True, colors: bool = True
 ) -> list[PseudoTask]:
     """m pseudo-tasks, holding out each demonstration in turn, each under a random Transform.
 
     The test pairs are never used. Deterministic in (task, seed), and the first ones do not depend on m. All
     differ while different ones exist, then the next round begins. A task with one demonstration gives queries
-    without demonstrations. `keep_zero`: colour 0 stays 0. `dihedral`: rotate and mirror, too. Raises
-    ValueError if m < 1 or the task has no demonstrations.
+    without demonstrations. `keep_zero`: colour 0 stays 0. `dihedral`: rotate and mirror, too. `colors`: permute
+    the colours, too. Raises ValueError if m < 1 or the task has no demonstrations.
     """
     if m < 1:
         raise ValueError(f"m: {m}; allowed are whole numbers from 1")
     if not task.train:
         raise ValueError(f"task {task.id}: there are no demonstrations to make pseudo-tasks from")
-    space = _TransformSpace(task, keep_zero, dihedral)
+    space = _TransformSpace(task, keep_zero, dihedral, colors)
     seen: set[Task] = set()
     pseudo_tasks = []
     for i in range(m):
@@ -82,11 +82,11 @@ class _TransformSpace:
     lowest digit and orders the highest, so that a step to the next number changes as much as it can.
     """
 
-    def __init__(self, task: Task, keep_zero: bool, dihedral: bool):
+    def __init__(self, task: Task, keep_zero: bool, dihedral: bool, colors: bool):
         grids = [grid for pair in task.train for grid in (pair.input, pair.output)]
         used = {color for grid in grids for color in grid.ravel().tolist()}
         self.fixed = (0,) if keep_zero else ()
-        self.used = sorted(used - set(self.fixed))
+        self.used = sorted(used - set(self.fixed)) if colors else []
         self.n_rest = len(task.train) - 1
         self.spots = DIHEDRAL if dihedral else DIHEDRAL[:1]
         n_colors = 10 - len(self.fixed)

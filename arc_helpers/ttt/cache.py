@@ -1,39 +1,144 @@
-"""Hidden states of a frozen base are constant: computed once per pseudo-task, at the counted positions only."""
+"""What a frozen base computes is constant: each depth keeps as much of it as its adapters leave alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.lm.prompt import IGNORE, Encoded
+from arc_helpers.ttt.multilora import MultiLoRAModel, decoder_layers, per_slot_cross_entropy
 
 
 @dataclass(frozen=True)
 class AnswerFeatures:
-    """What head adapters learn from: hidden[i] is the state that predicts token targets[i]."""
+    """What head adapters learn from: hidden[i] is the final state that predicts token targets[i]."""
 
     hidden: Tensor  # [n, H], the base's dtype
     targets: Tensor  # int64 [n]
+
+
+@dataclass(frozen=True)
+class LayerStates:
+    """What adapters of the last layers learn from: the states that enter the first of those layers."""
+
+    hidden: Tensor  # [T, H], the base's dtype
+    example: Encoded
+
+
+Example = AnswerFeatures | LayerStates | Encoded
+
+
+def prepare(model: MultiLoRAModel, pools: Sequence[Sequence[Encoded]]) -> list[list[Example]]:
+    """Each slot's sequences in the form its training reads: computed once here, not once a step."""
+    flat = [example for pool in pools for example in pool]
+    if model.mode == "head":
+        flat = answer_features(model.lm, flat)
+    elif model.mode == "top_m":
+        flat = layer_states(model.lm, flat, model.first_layer)
+    return [flat[a:b] for a, b in pairwise(np.cumsum([0, *map(len, pools)]))]
+
+
+def slot_losses(model: MultiLoRAModel, examples: Sequence[Example], slots: Tensor) -> Tensor:
+    """The loss of each slot, [K'], on one example each; example i belongs to slots[i]."""
+    if isinstance(examples[0], AnswerFeatures):
+        hidden, labels = pad_sequence([e.hidden for e in examples], True), [e.targets for e in examples]
+    else:
+        states = _states(model, examples, slots)
+        answers = [_answer_positions(_encoded(e)) for e in examples]
+        hidden = pad_sequence([s[at.to(s.device)] for s, (at, _) in zip(states, answers, strict=True)], True)
+        labels = [targets.to(hidden.device) for _, targets in answers]
+    return per_slot_cross_entropy(model.logits(hidden, slots), pad_sequence(labels, True, IGNORE))
 
 
 @torch.no_grad()
 def answer_features(lm: LoadedLM, examples: Sequence[Encoded], batch_tokens: int = 8192) -> list[AnswerFeatures]:
     """One forward of the base over all examples, in batches of at most `batch_tokens` padded tokens."""
     features: list[AnswerFeatures | None] = [None] * len(examples)
+    for chosen, ids in _batches(lm, examples, batch_tokens):
+        hidden = lm.hidden(ids).last_hidden_state
+        for row, i in enumerate(chosen):
+            at, targets = _answer_positions(examples[i])
+            # indexing copies, so the big batch can be freed
+            features[i] = AnswerFeatures(hidden[row, at.to(hidden.device)], targets.to(hidden.device))
+    return features
+
+
+@torch.no_grad()
+def layer_states(
+    lm: LoadedLM, examples: Sequence[Encoded], first_layer: int, batch_tokens: int = 8192
+) -> list[LayerStates]:
+    """The hidden states that enter layer `first_layer`, of every example; the layers above are not run."""
+    states: list[LayerStates | None] = [None] * len(examples)
+    for chosen, ids in _batches(lm, examples, batch_tokens):
+        with _only_layers(lm, slice(0, first_layer)), _without_final_norm(lm):
+            hidden = lm.hidden(ids).last_hidden_state
+        for row, i in enumerate(chosen):
+            states[i] = LayerStates(hidden[row, : len(examples[i])].clone(), examples[i])
+    return states
+
+
+def _states(model: MultiLoRAModel, examples: Sequence[Example], slots: Tensor) -> Tensor:
+    """Final hidden states [N, T, H] of examples padded on the right, each with its slot's adapter."""
+    lm = model.lm
+    ids = _padded(lm, [_encoded(e) for e in examples])
+    if not isinstance(examples[0], LayerStates):
+        return model.hidden(ids, slots).last_hidden_state
+    inputs = {"inputs_embeds": pad_sequence([e.hidden for e in examples], True)}
+    if hasattr(lm.model, "grid_positions"):  # it cannot read rows and columns off states
+        inputs["position_ids"] = lm.model.grid_positions(ids)
+    # a decoder whose first layers are cut off takes the states that enter the next one for its embeddings
+    with _only_layers(lm, slice(model.first_layer, None)):
+        return model.hidden(None, slots, **inputs).last_hidden_state
+
+
+def _encoded(example: Example) -> Encoded:
+    return example.example if isinstance(example, LayerStates) else example
+
+
+def _answer_positions(example: Encoded) -> tuple[Tensor, Tensor]:
+    """Positions whose state predicts a counted token, int64 [n], and those tokens, int64 [n]."""
+    labels = torch.from_numpy(example.labels)[1:]
+    at = (labels != IGNORE).nonzero().squeeze(1)
+    return at, labels[at]
+
+
+def _padded(lm: LoadedLM, examples: Sequence[Encoded]) -> Tensor:
+    # padded on the right under a causal mask: no real token sees the padding, so no mask is needed
+    rows = [torch.from_numpy(e.input_ids) for e in examples]
+    return pad_sequence(rows, True, lm.vocabulary.pad).to(lm.device)
+
+
+def _batches(lm: LoadedLM, examples: Sequence[Encoded], batch_tokens: int) -> Iterator[tuple[list[int], Tensor]]:
+    """(indices, ids) of batches of like length, longest first."""
     order = sorted(range(len(examples)), key=lambda i: len(examples[i]))
     while order:
         width = len(examples[order[-1]])
         chosen = [order.pop() for _ in range(min(len(order), max(1, batch_tokens // width)))]
-        ids = torch.full((len(chosen), width), lm.vocabulary.pad)
-        for row, i in enumerate(chosen):
-            ids[row, : len(examples[i])] = torch.from_numpy(examples[i].input_ids)
-        # padded on the right under a causal mask: no real token sees the padding, so no mask is needed
-        hidden = lm.hidden(ids.to(lm.device)).last_hidden_state
-        for row, i in enumerate(chosen):
-            labels = torch.from_numpy(examples[i].labels)
-            at = (labels[1:] != IGNORE).nonzero().squeeze(1)
-            # indexing copies, so the big batch can be freed
-            features[i] = AnswerFeatures(hidden[row, at.to(hidden.device)], labels[1:][at].to(hidden.device))
-    return features
+        yield chosen, _padded(lm, [examples[i] for i in chosen])
+
+
+@contextmanager
+def _only_layers(lm: LoadedLM, kept: slice) -> Iterator[None]:
+    decoder = getattr(lm.model, lm.model.base_model_prefix)
+    layers = decoder_layers(lm)
+    decoder.layers = layers[kept]
+    try:
+        yield
+    finally:
+        decoder.layers = layers
+
+
+@contextmanager
+def _without_final_norm(lm: LoadedLM) -> Iterator[None]:
+    decoder = getattr(lm.model, lm.model.base_model_prefix)
+    norm, decoder.norm = decoder.norm, torch.nn.Identity()
+    try:
+        yield
+    finally:
+        decoder.norm = norm

@@ -36,7 +36,7 @@ def generate_with_lora(
     lm, voc = model.lm, model.lm.vocabulary
     answers: list[list[int]] = [[] for _ in prompts]
     logprobs, finished = [0.0] * len(prompts), [False] * len(prompts)
-    ids, mask = _left_pad(prompts, voc.pad, lm.device)
+    ids, mask = left_pad(prompts, voc.pad, lm.device)
     slot_of = torch.tensor(list(slots), device=lm.device)
     grammar = GridGrammar(len(prompts), voc, lm.head.weight.shape[0], lm.device)
     rows = list(range(len(prompts)))  # which prompt each row of the batch belongs to
@@ -44,8 +44,9 @@ def generate_with_lora(
     while rows:
         positions = lm.positions(ids, mask)
         new = 1 if cache is not None else ids.shape[1]
-        out = lm.hidden(
+        out = model.hidden(
             ids[:, -new:],
+            slot_of,
             attention_mask=mask,
             position_ids=positions[:, -new:],
             past_key_values=cache,
@@ -74,8 +75,9 @@ def generate_with_lora(
     return [Generated(a, p, f) for a, p, f in zip(answers, logprobs, finished, strict=True)]
 
 
-def _left_pad(prompts: Sequence[np.ndarray], pad: int, device) -> tuple[torch.Tensor, torch.Tensor]:
-    width = max(len(p) for p in prompts)
+def left_pad(prompts: Sequence[np.ndarray], pad: int, device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prompts as ids [N, T], padded on the left, and their padding mask [N, T]."""
+    width = max(map(len, prompts), default=0)
     ids = torch.full((len(prompts), width), pad)
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):

@@ -1,16 +1,20 @@
-"""K low-rank adapters on one frozen base.
+"""K low-rank adapters on one frozen base, in three depths behind one interface.
 
-Mode "head", as the seed defines it: adapter i holds A_i [H, r] and B_i [r, H] and changes the final hidden state,
+`full`   LoRA on every linear layer of the decoder, and embedding, norms and head trained in full where the
+         vocabulary is small; everything is run for every step.
+`top_m`  the same in the last m layers only; what enters them is computed once a pseudo-task and kept.
+`head`   the seed's adapter on the final hidden state, hidden_i = hidden + (lora_alpha / r) · hidden A_i B_i with
+         A_i [H, r] and B_i [r, H]; the hidden states at the answer positions are computed once and kept.
 
-    hidden_i = hidden + (lora_alpha / r) · hidden A_i B_i,        logits_i = hidden_i W_headᵀ.
-
-Every row of a batch is run through the base on its *own* tokens and then through its *own* adapter. (A public
-script of this idea runs the base on task 0 only; `tests/ttt/test_multilora.py` fails for that.)
+Every row of a batch is run through the base on its *own* tokens and its *own* adapter. (A public script of this idea
+runs the base on task 0 only; `tests/ttt/test_ttt_multilora.py` fails for that.) The base is never changed: deltas are
+added by forward hooks, which are there only while a forward runs, so this works over `Linear4bit`, too.
 """
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +22,10 @@ from torch import Tensor, nn
 
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.lm.prompt import IGNORE
+from arc_helpers.ttt.bank import SlotBank
 
-MODES = ("head",)
+MODES = ("head", "top_m", "full")
+SMALL_VOCABULARY = 64  # rows up to which embedding and head are trained in full
 
 
 class MultiLoRAModel(nn.Module):
@@ -27,7 +33,11 @@ class MultiLoRAModel(nn.Module):
 
     names: what each slot belongs to (task ids). A slot's first weights are drawn from its name and the seed
         alone, so a task's result does not depend on which tasks share its group.
-    Adapters are float32 whatever the base computes in; a hidden state is cast to meet them and back.
+    r, lora_alpha, use_rslora: an adapter's output is scaled by lora_alpha / r, or lora_alpha / √r with rsLoRA.
+    target_modules: last parts of the names of the linear layers to adapt (None: all of the decoder's layers).
+    top_m: how many of the last layers adapt in mode "top_m" (None: a quarter of them).
+    train_vocab: train embedding (`full` only), norms and head in full; None: where the vocabulary is small.
+    Adapters are float32 whatever the base computes in. Raises ValueError, one line, on a bad option.
     """
 
     def __init__(
@@ -35,9 +45,13 @@ class MultiLoRAModel(nn.Module):
         lm: LoadedLM,
         names: Sequence[str],
         *,
+        mode: str = "head",
         r: int = 16,
         lora_alpha: float = 32.0,
-        mode: str = "head",
+        use_rslora: bool = False,
+        target_modules: Sequence[str] | None = None,
+        top_m: int | None = None,
+        train_vocab: bool | None = None,
         seed: int = 0,
     ):
         super().__init__()
@@ -45,34 +59,189 @@ class MultiLoRAModel(nn.Module):
             raise ValueError(f"mode = {mode!r}: must be one of {', '.join(MODES)}")
         if not names:
             raise ValueError("MultiLoRAModel: at least one slot is needed")
-        width = lm.model.config.get_text_config().hidden_size
-        if not 1 <= r <= width:
-            raise ValueError(f"r = {r}: must be 1…{width}, the width of the hidden state")
-        self.lm, self.names, self.mode = lm, list(names), mode
-        self.scaling = lora_alpha / r
-        bound = 1 / math.sqrt(width)  # kaiming_uniform_(a=√5) of one slice; over the stack its fan-in is wrong
-        first = [(torch.rand(width, r, generator=_generator(n, seed)) * 2 - 1) * bound for n in names]
-        self.A = nn.Parameter(torch.stack(first).to(lm.device))  # [K, H, r]
-        self.B = nn.Parameter(torch.zeros(len(self.names), r, width, device=lm.device))  # [K, r, H]
+        self.lm, self.names, self.mode, self.r = lm, list(names), mode, r
+        self.scaling = lora_alpha / (math.sqrt(r) if use_rslora else r) if r > 0 else 0.0
+        self.first_layer = _first_layer(lm, mode, top_m)
+        small = lm.head.weight.shape[0] <= SMALL_VOCABULARY
+        self.train_vocab = mode != "head" and (small if train_vocab is None else train_vocab)
+        self._slots: Tensor | None = None  # which slot each row of the running forward belongs to
+        self._hooks: list[tuple[nn.Module, Callable]] = []
+        shapes = self._head_shapes(lm) if mode == "head" else self._layer_shapes(lm, target_modules)
+        self.bank = SlotBank(len(names), shapes, lm.device)
+        for name in shapes:
+            self.register_parameter(name.replace(".", "/"), self.bank[name])
+        self._initialise(seed)
 
     @property
     def num_slots(self) -> int:
         return len(self.names)
 
-    def adapt(self, hidden: Tensor, slots: Tensor | None = None) -> Tensor:
-        """hidden [N, n, H] of any dtype to float32 [N, n, H]; row i goes through adapter slots[i] (default: i)."""
-        A, B = (self.A, self.B) if slots is None else (self.A[slots], self.B[slots])
-        hidden = hidden.to(A.dtype)
-        return torch.baddbmm(hidden, torch.bmm(hidden, A), B, alpha=self.scaling)
+    def hidden(self, input_ids: Tensor | None = None, slots: Tensor | None = None, **inputs):
+        """The decoder's output, adapters included, for rows that belong to `slots` [N].
+
+        None: the rows are K equal blocks, one a slot in order.
+        """
+        with self.attached(slots):
+            return self.lm.hidden(input_ids, **inputs)
 
     def logits(self, hidden: Tensor, slots: Tensor | None = None) -> Tensor:
         """float32 logits [N, n, V] of final hidden states [N, n, H]."""
         head = self.lm.head
-        return head(self.adapt(hidden, slots).to(head.weight.dtype)).float()
+        if self.mode == "head":
+            hidden = self.adapt(hidden, slots)
+        logits = head(hidden.to(head.weight.dtype)).float()
+        if "head" in self.bank:
+            delta = self._rows("head", slots, len(hidden))  # [N, V, H]
+            logits = logits + torch.bmm(hidden.to(delta.dtype), delta.mT)
+        return logits
+
+    def adapt(self, hidden: Tensor, slots: Tensor | None = None) -> Tensor:
+        """Mode "head": hidden [N, n, H] of any dtype to float32 [N, n, H], each row by its own adapter."""
+        A, B = self._rows("A", slots, len(hidden)), self._rows("B", slots, len(hidden))
+        hidden = hidden.to(A.dtype)
+        return torch.baddbmm(hidden, torch.bmm(hidden, A), B, alpha=self.scaling)
 
     def forward(self, input_ids: Tensor | None = None, slots: Tensor | None = None, **inputs) -> Tensor:
         """logits [N, T, V] of token ids [N, T] (or `inputs_embeds`), each row with its own adapter."""
-        return self.logits(self.lm.hidden(input_ids, **inputs).last_hidden_state, slots)
+        return self.logits(self.hidden(input_ids, slots, **inputs).last_hidden_state, slots)
+
+    @contextmanager
+    def attached(self, slots: Tensor | None = None) -> Iterator[None]:
+        """The base with the adapters of `slots` in it, while the context lasts."""
+        self._slots = slots
+        handles = [module.register_forward_hook(hook) for module, hook in self._hooks]
+        try:
+            yield
+        finally:
+            self._slots = None
+            for handle in handles:
+                handle.remove()
+
+    def _rows(self, name: str, slots: Tensor | None, rows: int) -> Tensor:
+        """One matrix a row, [N, …]: row i's is that of its slot."""
+        weight = self.bank[name]
+        if slots is None and rows != len(weight):
+            slots = torch.arange(len(weight), device=weight.device).repeat_interleave(rows // len(weight))
+        return weight if slots is None else weight[slots]
+
+    def _head_shapes(self, lm: LoadedLM) -> dict[str, tuple[int, ...]]:
+        width = lm.model.config.get_text_config().hidden_size
+        if not 1 <= self.r <= width:
+            raise ValueError(f"r = {self.r}: must be 1…{width}, the width of the hidden state")
+        return {"A": (width, self.r), "B": (self.r, width)}
+
+    def _layer_shapes(self, lm: LoadedLM, target_modules: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name, module in adapted_linears(lm, target_modules, self.first_layer).items():
+            if not 1 <= self.r <= min(module.in_features, module.out_features):
+                size = f"{module.in_features} → {module.out_features}"
+                raise ValueError(
+                    f"r = {self.r}: must be 1…{min(module.in_features, module.out_features)} ({name}: {size})"
+                )
+            shapes |= {f"{name}.A": (self.r, module.in_features), f"{name}.B": (module.out_features, self.r)}
+            self._hooks.append((module, self._linear_hook(name)))
+        if self.train_vocab:
+            for name, module in _norms(lm, self.first_layer).items():
+                shapes[f"{name}.scale"] = tuple(module.weight.shape)
+                self._hooks.append((module, self._norm_hook(name)))
+            if self.mode == "full":
+                embedding = lm.model.get_input_embeddings()
+                shapes["embedding"] = tuple(embedding.weight.shape)
+                self._hooks.append((embedding, self._embedding_hook))
+            shapes["head"] = tuple(lm.head.weight.shape)
+        return shapes
+
+    def _linear_hook(self, name: str) -> Callable:
+        def hook(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+            x, A, B = args[0], self.bank[f"{name}.A"], self.bank[f"{name}.B"]
+            if self._slots is None:  # K equal blocks of rows: one product a slot
+                x, out = x.reshape(len(A), -1, x.shape[-1]), output.reshape(len(A), -1, output.shape[-1])
+            else:
+                A, B, out = A[self._slots], B[self._slots], output
+            down = torch.bmm(x, A.to(x.dtype).mT)
+            return torch.baddbmm(out, down, B.to(out.dtype).mT, alpha=self.scaling).view_as(output)
+
+        return hook
+
+    def _norm_hook(self, name: str) -> Callable:
+        def hook(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+            scale = 1 + self._rows(f"{name}.scale", self._slots, len(output))  # [N, width]
+            return output * scale.view(len(output), *[1] * (output.dim() - 2), -1).to(output.dtype)
+
+        return hook
+
+    def _embedding_hook(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        ids = args[0]
+        delta = self._rows("embedding", self._slots, len(ids))  # [N, V, H]
+        picked = delta.gather(1, ids[:, :, None].expand(-1, -1, delta.shape[-1]))
+        return output + picked.to(output.dtype)
+
+    @torch.no_grad()
+    def _initialise(self, seed: int) -> None:
+        """A of every layer uniform as nn.Linear's, the rest zero; each slot from its own random stream."""
+        for k, name in enumerate(self.names):
+            # crc32, since Python's hash() is salted anew in every process
+            random = torch.Generator().manual_seed(zlib.crc32(f"{name}:{seed}".encode()))
+            for weight in (self.bank[n][k] for n in self.bank.names if n == "A" or n.endswith(".A")):
+                fan_in = weight.shape[0] if self.mode == "head" else weight.shape[1]
+                # kaiming_uniform_(a=√5) of one slice; over the whole stack its fan-in would be wrong
+                weight.copy_((torch.rand(weight.shape, generator=random) * 2 - 1) / math.sqrt(fan_in))
+
+
+def decoder_layers(lm: LoadedLM) -> nn.ModuleList:
+    """The decoder's blocks."""
+    return getattr(lm.model, lm.model.base_model_prefix).layers
+
+
+def adapted_linears(lm: LoadedLM, target_modules: Sequence[str] | None, first_layer: int = 0) -> dict[str, nn.Linear]:
+    """{name in the model: module} of the linear layers to adapt, those of the blocks from `first_layer` on.
+
+    Raises ValueError with the names there are where one of `target_modules` is not among them.
+    """
+    prefix = f"{lm.model.base_model_prefix}.layers"
+    found = {
+        f"{prefix}.{i}.{name}": module
+        for i, layer in enumerate(decoder_layers(lm))
+        for name, module in layer.named_modules()
+        if isinstance(module, nn.Linear)
+    }
+    known = sorted({name.rsplit(".", 1)[1] for name in found})
+    unknown = [name for name in target_modules or () if name not in known]
+    if unknown:
+        raise ValueError(
+            f"target_modules: {', '.join(unknown)} not in the model; its linear layers are {', '.join(known)}"
+        )
+    wanted = set(target_modules or known)
+    layers = {f"{prefix}.{i}." for i in range(first_layer, len(decoder_layers(lm)))}
+    return {
+        name: module
+        for name, module in found.items()
+        if name.rsplit(".", 1)[1] in wanted and any(name.startswith(layer) for layer in layers)
+    }
+
+
+def _norms(lm: LoadedLM, first_layer: int) -> dict[str, nn.Module]:
+    """{name in the model: module} of the norms from `first_layer` on, the final one included."""
+    prefix = lm.model.base_model_prefix
+    decoder = getattr(lm.model, prefix)
+    blocks = {f"{prefix}.layers.{i}": layer for i, layer in enumerate(decoder.layers) if i >= first_layer}
+    norms = {
+        f"{block}.{name}": module
+        for block, layer in blocks.items()
+        for name, module in layer.named_modules()
+        if name.endswith("norm")
+    }
+    return {**norms, f"{prefix}.norm": decoder.norm}
+
+
+def _first_layer(lm: LoadedLM, mode: str, top_m: int | None) -> int:
+    depth = len(decoder_layers(lm))
+    if mode != "top_m":
+        return 0
+    m = max(1, depth // 4) if top_m is None else top_m
+    if not 1 <= m <= depth:
+        raise ValueError(f"top_m = {m}: must be 1…{depth}, the model's layers")
+    return depth - m
 
 
 def per_slot_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -83,8 +252,3 @@ def per_slot_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     losses = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORE, reduction="none")
     counted = (labels != IGNORE).sum(dim=1).clamp_min(1)
     return losses.sum(dim=1) / counted
-
-
-def _generator(name: str, seed: int) -> torch.Generator:
-    # crc32, since Python's hash() is salted anew in every process
-    return torch.Generator().manual_seed(zlib.crc32(f"{name}:{seed}".encode()))

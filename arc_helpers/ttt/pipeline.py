@@ -3,7 +3,6 @@
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +22,12 @@ from arc_helpers.arc import (
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.lm.prompt import Encoded, TaskTooLong, answer_grid, encode
 from arc_helpers.runs import Deadline, RunLog, progress
-from arc_helpers.ttt.cache import answer_features
+from arc_helpers.ttt.cache import prepare
 from arc_helpers.ttt.decode import generate_with_lora
 from arc_helpers.ttt.grouping import length_groups
 from arc_helpers.ttt.multilora import MultiLoRAModel
-from arc_helpers.ttt.select import Candidate, Ranked, two_attempts, vote
+from arc_helpers.ttt.score import score_answers
+from arc_helpers.ttt.select import Candidate, Ranked, product_of_experts, two_attempts, vote
 from arc_helpers.ttt.trainer import train_multi_lora
 
 LARGEST_ANSWER = 30 * 31 + 1  # tokens of a 30 × 30 grid with its row ends and the end token
@@ -43,9 +43,10 @@ class TTTSettings:
     r: int = 16
     alpha: float = 32.0
     lr: float = 1e-2
-    max_grad_norm: float = 1.0
     views: int = 8
     mode: str = "head"
+    select: str = "product"  # or "votes"
+    colors: bool = True  # permute colours in the pseudo-tasks, too
     seed: int = 0
 
 
@@ -82,9 +83,9 @@ def answer_room(task: Task, test_index: int) -> int:
 def encode_pool(lm: LoadedLM, task: Task, settings: TTTSettings) -> tuple[list[Encoded], str | None]:
     """A task's pseudo-tasks as sequences, those that fit; and a note where some were shortened or left out."""
     pool, too_long, shortened = [], 0, 0
-    for pseudo in build_pseudo_tasks(task, settings.num_pseudo, settings.seed):
+    for pseudo in build_pseudo_tasks(task, settings.num_pseudo, settings.seed, colors=settings.colors):
         try:
-            pool.append(encode(pseudo.task, lm.vocabulary, max_len=lm.max_len))
+            pool.append(encode(pseudo.task, lm.vocabulary, max_len=lm.max_len, all_outputs=settings.mode != "head"))
         except TaskTooLong:
             too_long += 1
         else:
@@ -106,14 +107,11 @@ def solve_group(lm: LoadedLM, tasks: Sequence[Task], settings: TTTSettings) -> l
     model = MultiLoRAModel(
         lm, [t.id for t in tasks], r=settings.r, lora_alpha=settings.alpha, mode=settings.mode, seed=settings.seed
     )
-    features = answer_features(lm, [example for pool in pools for example in pool])
-    bounds = np.cumsum([0, *map(len, pools)])
     losses = train_multi_lora(
         model,
-        [features[a:b] for a, b in pairwise(bounds)],
+        prepare(model, pools),
         steps=settings.steps,
         lr=settings.lr,
-        max_grad_norm=settings.max_grad_norm,
         seed=settings.seed,
     )
     answer_group(model, tasks, results, settings)
@@ -155,7 +153,26 @@ def answer_group(
                 candidates.setdefault((job.slot, job.test_index), []).append(candidate)
     for slot, (task, result) in enumerate(zip(tasks, results, strict=True)):
         result.ranked = [vote(candidates.get((slot, i), [])) for i in range(len(task.test))]
+    if settings.select == "product":
+        _rank_by_product(model, jobs, results)
+    for result in results:
         result.attempts = [two_attempts(ranked) or (as_grid(FALLBACK),) * 2 for ranked in result.ranked]
+
+
+def _rank_by_product(model: MultiLoRAModel, jobs: Sequence[_Job], results: Sequence[TaskResult]) -> None:
+    """Score every candidate of a test input in all of its views, and order them by the sum."""
+    vocabulary = model.lm.vocabulary
+    answers = [
+        [np.append(vocabulary.grid_ids(job.view.grid(r.grid)), vocabulary.end) for r in ranked]
+        for job in jobs
+        for ranked in [results[job.slot].ranked[job.test_index]]
+    ]
+    scores = score_answers(model, [j.prompt.input_ids for j in jobs], [j.slot for j in jobs], answers)
+    by_test: dict[tuple[int, int], list[np.ndarray]] = {}
+    for job, score in zip(jobs, scores, strict=True):
+        by_test.setdefault((job.slot, job.test_index), []).append(score)
+    for (slot, i), views in by_test.items():
+        results[slot].ranked[i] = product_of_experts(results[slot].ranked[i], np.stack(views))
 
 
 def _jobs(lm: LoadedLM, slot: int, task: Task, settings: TTTSettings, notes: list[str]) -> list[_Job]:

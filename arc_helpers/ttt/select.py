@@ -1,7 +1,7 @@
 """From candidate grids of several views to two attempts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,8 +21,9 @@ class Ranked:
 
     grid: np.ndarray
     votes: int
-    logprob: float  # mean over its views
+    logprob: float  # mean over its views, a token
     views: tuple[str, ...]
+    product: float | None = None  # sum of its log-probabilities under every view, where it was scored
 
 
 def vote(candidates: Sequence[Candidate]) -> list[Ranked]:
@@ -35,6 +36,16 @@ def vote(candidates: Sequence[Candidate]) -> list[Ranked]:
         for g in groups.values()
     ]
     return sorted(ranked, key=lambda r: (-r.votes, -r.logprob))
+
+
+def product_of_experts(ranked: Sequence[Ranked], logprobs: np.ndarray) -> list[Ranked]:
+    """The same grids ordered by the sum of their log-probabilities over views; logprobs is [views, grids].
+
+    Every grid is scored in the same views, also in those that did not propose it: what one view finds likely and
+    another impossible is wrong (Franzen et al., "Product of Experts with LLMs", 2025).
+    """
+    scored = [replace(r, product=float(total)) for r, total in zip(ranked, logprobs.sum(axis=0), strict=True)]
+    return sorted(scored, key=lambda r: -r.product)
 
 
 def two_attempts(ranked: Sequence[Ranked]) -> tuple[np.ndarray, np.ndarray] | None:

@@ -1,74 +1,79 @@
 """K independent trainings in one step."""
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from arc_helpers.lm.prompt import IGNORE
-from arc_helpers.ttt.cache import AnswerFeatures
-from arc_helpers.ttt.multilora import MultiLoRAModel, per_slot_cross_entropy
+from arc_helpers.ttt.cache import Example, slot_losses
+from arc_helpers.ttt.multilora import MultiLoRAModel
+from arc_helpers.ttt.optim import MultiLoraAdamW
 
 
 def train_multi_lora(
     model: MultiLoRAModel,
-    features: Sequence[Sequence[AnswerFeatures]],
+    pools: Sequence[Sequence[Example]],
     *,
     steps: int,
     lr: float = 1e-2,
     max_grad_norm: float = 1.0,
+    warmup: float = 0.1,
     seed: int = 0,
+    max_skips: int = 5,
     on_step: Callable[[int, np.ndarray], None] = lambda step, losses: None,
 ) -> np.ndarray:
     """Train every slot on its own pseudo-tasks; returns the losses, float [steps, K] (nats a token).
 
-    features[k] is slot k's pool. Each step takes one pseudo-task a slot; a pool is shuffled each time round, by
-    the slot's own random stream. Losses are summed over slots and clipped per slot, so the result equals K
-    separate trainings. A slot with an empty pool is left as it is (its losses are NaN).
+    pools[k] is slot k's pool, as `cache.prepare` returns it. Each step takes one pseudo-task a slot; a pool is
+    shuffled each time round, by a random stream of its own. Losses are summed over slots, and each slot has its own
+    clip, moments and finite gate, so the result equals K separate trainings. The learning rate rises over the first
+    `warmup` of the steps and then falls linearly to zero.
+
+    A slot with an empty pool is left as it is (its losses are NaN). A slot whose loss or gradient is not finite
+    skips that step; after `max_skips` of them it has failed, and is put back to what it was before training.
     """
-    if len(features) != model.num_slots:
-        raise ValueError(f"train_multi_lora: {len(features)} pools for {model.num_slots} slots")
-    trained = [k for k, pool in enumerate(features) if pool]
+    if len(pools) != model.num_slots:
+        raise ValueError(f"train_multi_lora: {len(pools)} pools for {model.num_slots} slots")
     history = np.full((steps, model.num_slots), np.nan)
-    if not trained or not steps:
-        return history
-    # one AdamW over the stack is bit for bit K AdamWs: its arithmetic is element by element
-    optimizer = torch.optim.AdamW([model.A, model.B], lr=lr, weight_decay=0.0)
-    draws = {k: _endless(len(features[k]), seed) for k in trained}
-    slots = torch.tensor(trained, device=model.A.device)
+    device = model.bank.flat.device
+    active = torch.tensor([len(pool) > 0 for pool in pools], device=device)
+    start = model.bank.flat.clone()
+    skips = torch.zeros(model.num_slots, dtype=torch.long, device=device)
+    optimizer = MultiLoraAdamW(model.bank, lr, max_grad_norm=max_grad_norm)
+    draws = [_endless(len(pool), seed) for pool in pools]
     for step in range(steps):
-        hidden, labels = _stack([features[k][next(draws[k])] for k in trained])
-        losses = per_slot_cross_entropy(model.logits(hidden, slots), labels)
-        optimizer.zero_grad(set_to_none=True)
-        losses.sum().backward()
-        clip_per_slot([model.A.grad, model.B.grad], max_grad_norm)
-        optimizer.step()
-        history[step, trained] = losses.detach().cpu().numpy()
+        slots = active.nonzero().squeeze(1)  # [K'], those that still train
+        if not len(slots):
+            break
+        optimizer.lr.fill_(lr * _rate(step, steps, warmup))
+        optimizer.zero_grad()
+        losses = slot_losses(model, [pools[k][next(draws[k])] for k in slots.tolist()], slots)
+        _backward(losses.sum())
+        moved = optimizer.step(active)
+        history[step, slots.tolist()] = losses.detach().cpu().numpy()
         on_step(step, history[step])
+        skips += active & ~moved
+        failed = active & (skips >= max_skips)
+        if failed.any():
+            model.bank.restore(start, failed)
+            active = active & ~failed
     return history
 
 
-@torch.no_grad()
-def clip_per_slot(grads: Sequence[Tensor], max_norm: float) -> Tensor:
-    """Scale each slot's gradients, in place, to a norm of at most max_norm; returns the norms before, [K].
+def _rate(step: int, steps: int, warmup: float) -> float:
+    """Factor of the learning rate: linear warm-up, then linear decay."""
+    return min(1.0, (step + 1) / max(1.0, warmup * steps)) * (1 - step / steps)
 
-    `clip_grad_norm_` would take one norm over all slots, and one wild slot would then silence the others.
-    """
-    norms = torch.stack([g.flatten(1).norm(dim=1) for g in grads]).norm(dim=0)
-    scale = (max_norm / (norms + 1e-6)).clamp_max(1.0)
-    for grad in grads:
-        grad.mul_(scale.view(-1, *[1] * (grad.dim() - 1)))
-    return norms
+
+def _backward(loss: torch.Tensor) -> None:
+    with warnings.catch_warnings():
+        # the gradients are views into one matrix on purpose (SlotBank); torch would rather choose their layout
+        warnings.filterwarnings("ignore", "grad and param do not obey the gradient layout contract")
+        loss.backward()
 
 
 def _endless(n: int, seed: int):
     rng = np.random.default_rng(seed)
     while True:
         yield from rng.permutation(n)
-
-
-def _stack(examples: Sequence[AnswerFeatures]) -> tuple[Tensor, Tensor]:
-    """hidden [K, n, H] and labels [K, n], padded at the end."""
-    labels = torch.nn.utils.rnn.pad_sequence([e.targets for e in examples], True, IGNORE)
-    return torch.nn.utils.rnn.pad_sequence([e.hidden for e in examples], True), labels

@@ -48,7 +48,7 @@ def test_every_knob_is_described_and_none_has_a_default(notebook):
         ({"max_side": -1}, "multilora_ttt.max_side = -1: must be >= 0"),
         ({"deadline_seconds": -0.5}, "multilora_ttt.deadline_seconds = -0.5: must be >= 0"),
         ({"quantization": "8bit"}, "multilora_ttt.quantization = 8bit: must be 'none' or '4bit'"),
-        ({"mode": "full"}, "multilora_ttt.mode = full: must be 'head'"),
+        ({"mode": "all"}, "multilora_ttt.mode = all: must be 'head', 'top_m' or 'full'"),
         ({"double_quant": "maybe"}, "multilora_ttt.double_quant = maybe: must be true or false"),
         ({"task_ids": 576224}, "multilora_ttt.task_ids = 576224: must be text"),
         ({"model_dir": ""}, "multilora_ttt.model_dir = '': must not be empty"),

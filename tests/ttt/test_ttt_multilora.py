@@ -9,7 +9,7 @@ from arc_helpers.lm.loading import LoadedLM, load_causal_lm
 from arc_helpers.lm.prompt import IGNORE, encode
 from arc_helpers.ttt.cache import answer_features
 from arc_helpers.ttt.decode import generate_with_lora
-from arc_helpers.ttt.multilora import MultiLoRAModel, per_slot_cross_entropy
+from arc_helpers.ttt.multilora import MODES, MultiLoRAModel, per_slot_cross_entropy
 from arc_helpers.ttt.trainer import train_multi_lora
 
 
@@ -32,7 +32,8 @@ def randomise(model: MultiLoRAModel) -> MultiLoRAModel:
     """Adapters that do something: fresh ones have B = 0."""
     torch.manual_seed(5)
     with torch.no_grad():
-        model.B.normal_(std=0.05)
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
     return model
 
 
@@ -61,8 +62,9 @@ class FirstTaskOnly(MultiLoRAModel):
         return self.logits(hidden.expand(self.num_slots, -1, -1), slots)
 
 
-def test_each_adapter_sees_its_own_task(lm, tasks):
-    model = randomise(MultiLoRAModel(lm, ["a", "b", "c"], r=4))
+@pytest.mark.parametrize("mode", MODES)
+def test_each_adapter_sees_its_own_task(lm, tasks, mode):
+    model = randomise(MultiLoRAModel(lm, ["a", "b", "c"], r=4, mode=mode))
     assert_each_adapter_sees_its_own_task(model, *padded(lm, tasks))
 
 
@@ -85,10 +87,11 @@ def test_a_mean_over_tokens_would_not_pass_for_losses_of_slots():
 
 
 @torch.no_grad()
-def test_a_fresh_adapter_changes_nothing(lm, tasks):
+@pytest.mark.parametrize("mode", MODES)
+def test_a_fresh_adapter_changes_nothing(lm, tasks, mode):
     ids, _ = padded(lm, tasks)
-    model = MultiLoRAModel(lm, ["a", "b", "c"], r=4)
-    assert not model.B.any() and model.A.any()
+    model = MultiLoRAModel(lm, ["a", "b", "c"], r=4, mode=mode)
+    assert any(p.any() for p in model.parameters()), "with A zero as well it could never learn"
     torch.testing.assert_close(model(ids), lm.model(ids).logits, atol=1e-5, rtol=1e-5)
 
 
@@ -139,7 +142,7 @@ def test_first_weights_leave_the_random_stream_alone(gridlm):
     [
         ({"r": 0}, r"r = 0: must be 1…64"),
         ({"r": 65}, r"r = 65: must be 1…64, the width of the hidden state"),
-        ({"mode": "full"}, r"mode = 'full': must be one of head"),
+        ({"mode": "deep"}, r"mode = 'deep': must be one of head"),
         ({"names": []}, r"at least one slot is needed"),
     ],
 )
@@ -185,8 +188,11 @@ def test_adapters_over_a_4bit_base(lms, tasks, tmp_path, compute_dtype):
     train_and_answer(load_causal_lm(tmp_path, device="cpu", quantization="4bit", compute_dtype=compute_dtype), tasks)
 
 
-@pytest.mark.parametrize("trim", [False, True])
-def test_adapters_over_a_bfloat16_base_with_a_trimmed_vocabulary(lms, tasks, tmp_path, trim):
-    lms["qwen2"].model.save_pretrained(tmp_path)
-    lms["qwen2"].tokenizer.save_pretrained(tmp_path)
-    train_and_answer(load_causal_lm(tmp_path, device="cpu", compute_dtype="bfloat16", trim_vocab=trim), tasks)
+@pytest.mark.parametrize("name", ["llama", "gridlm"])
+def test_adapters_over_a_bfloat16_base_with_a_trimmed_vocabulary(lms, tasks, tmp_path, name):
+    """Activations in bfloat16, head and adapters in float32."""
+    lms[name].model.save_pretrained(tmp_path)
+    lms[name].tokenizer.save_pretrained(tmp_path)
+    lm = load_causal_lm(tmp_path, device="cpu", compute_dtype="bfloat16", trim_vocab=True)
+    assert lm.head.weight.dtype == torch.float32 != lm.model.model.layers[0].mlp.up_proj.weight.dtype
+    train_and_answer(lm, tasks)

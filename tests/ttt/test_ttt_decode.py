@@ -1,0 +1,116 @@
+"""Batched, cached, each row with its own adapter: the answers are those of one prompt at a time without a cache."""
+
+import numpy as np
+import pytest
+import torch
+
+from arc_helpers.lm.grammar import GridGrammar
+from arc_helpers.lm.prompt import answer_grid, encode
+from arc_helpers.ttt.decode import Generated, generate_with_lora
+from arc_helpers.ttt.multilora import MultiLoRAModel
+
+NAMES = ["a", "b", "c"]
+
+
+@pytest.fixture
+def model(lm) -> MultiLoRAModel:
+    """Adapters strong enough to change the answers."""
+    torch.manual_seed(5)
+    model = MultiLoRAModel(lm, NAMES, r=4)
+    with torch.no_grad():
+        model.B.normal_(std=0.3)
+    return model
+
+
+@pytest.fixture
+def prompts(lm, tasks) -> list[np.ndarray]:
+    """Each task's prompt once for each slot; lengths 32 to 55."""
+    return [encode(task.without_answers(), lm.vocabulary).input_ids for task in tasks for _ in NAMES]
+
+
+SLOTS = [0, 1, 2] * 3
+ROOM = [120, 100, 5, 40, 70, 100, 1, 70, 30]
+
+
+def assert_same(one: list[Generated], other: list[Generated]) -> None:
+    assert [g.token_ids for g in one] == [g.token_ids for g in other]
+    assert [g.finished for g in one] == [g.finished for g in other]
+    np.testing.assert_allclose([g.logprob for g in one], [g.logprob for g in other], atol=1e-4, rtol=1e-5)
+
+
+def test_cached_equals_uncached(model, prompts):
+    """Rows leave the batch at different times: by their end, or because their room is used up."""
+    assert len({len(p) for p in prompts}) == 3
+    cached = generate_with_lora(model, prompts, SLOTS, ROOM)
+    assert_same(cached, generate_with_lora(model, prompts, SLOTS, ROOM, use_cache=False))
+    assert {g.finished for g in cached} == {True, False}
+
+
+def test_a_batch_equals_one_at_a_time(model, prompts):
+    together = generate_with_lora(model, prompts, SLOTS, ROOM)
+    alone = [generate_with_lora(model, [p], [s], [n])[0] for p, s, n in zip(prompts, SLOTS, ROOM, strict=True)]
+    assert_same(together, alone)
+
+
+def test_the_order_of_rows_does_not_matter(model, prompts):
+    order = np.random.default_rng(0).permutation(len(prompts))
+    shuffled = generate_with_lora(
+        model, [prompts[i] for i in order], [SLOTS[i] for i in order], [ROOM[i] for i in order]
+    )
+    straight = generate_with_lora(model, prompts, SLOTS, ROOM)
+    assert_same(shuffled, [straight[i] for i in order])
+
+
+def test_room_and_grids(model, prompts):
+    generated = generate_with_lora(model, prompts, SLOTS, ROOM)
+    voc = model.lm.vocabulary
+    for answer, room in zip(generated, ROOM, strict=True):
+        assert voc.end not in answer.token_ids
+        if answer.finished:
+            assert len(answer.token_ids) + 1 <= room  # the end token takes room, too
+            assert answer_grid([*answer.token_ids, voc.end], voc) is not None
+        else:
+            assert len(answer.token_ids) == room
+
+
+@torch.no_grad()
+def test_each_step_is_the_likeliest_allowed_token(model, prompts):
+    """Against one plain forward over the prompt and the whole answer."""
+    lm, voc = model.lm, model.lm.vocabulary
+    for i, answer in enumerate(generate_with_lora(model, prompts[::2], SLOTS[::2], [60] * 5)):
+        prompt, slot = prompts[::2][i], SLOTS[::2][i]
+        said = [*answer.token_ids, voc.end] if answer.finished else answer.token_ids
+        ids = torch.from_numpy(np.concatenate([prompt, said]))[None]
+        logits = model(ids, torch.tensor([slot]))[0, len(prompt) - 1 : -1]
+        grammar, total = GridGrammar(1, voc, logits.shape[1]), 0.0
+        for step, token in enumerate(said):
+            scores = logits[step].masked_fill(~grammar.allowed()[0], -torch.inf).log_softmax(dim=0)
+            assert scores.argmax() == token
+            total += scores[token].item()
+            grammar.push(torch.tensor([token]))
+        assert answer.logprob == pytest.approx(total, abs=1e-3)
+        assert lm.vocabulary is voc
+
+
+def test_adapters_make_the_difference(model, prompts):
+    """The same prompt with three adapters gives three answers, and with fresh adapters one."""
+    three = generate_with_lora(model, prompts[:3], [0, 1, 2], [60] * 3)
+    assert len({tuple(g.token_ids) for g in three}) == 3
+    fresh = MultiLoRAModel(model.lm, NAMES, r=4)
+    one = generate_with_lora(fresh, prompts[:3], [0, 1, 2], [60] * 3)
+    assert len({tuple(g.token_ids) for g in one}) == 1
+
+
+def test_a_broken_adapter_costs_its_own_rows_only(model, prompts):
+    """Training that ran away leaves NaN in one slot: it may not end, but the others answer as before."""
+    sound = generate_with_lora(model, prompts, SLOTS, ROOM)
+    with torch.no_grad():
+        model.B[1] = torch.nan
+    broken = generate_with_lora(model, prompts, SLOTS, ROOM)
+    mine = [i for i, slot in enumerate(SLOTS) if slot != 1]
+    assert_same([broken[i] for i in mine], [sound[i] for i in mine])
+    assert not any(broken[i].finished for i, slot in enumerate(SLOTS) if slot == 1)
+
+
+def test_no_prompts_no_answers(model):
+    assert generate_with_lora(model, [], [], []) == []

@@ -1,0 +1,326 @@
+"""The whole way: tasks in; submission, predictions and tasks.jsonl out; one bad task costs itself only."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from arc_helpers.arc import Pair, SubmissionWriter, Task, TaskFault, num_tests_of, validate_submission
+from arc_helpers.runs import Deadline, DeviceChoice, RunLog, read_jsonl
+from arc_helpers.ttt import pipeline
+from arc_helpers.ttt.multilora import MultiLoRAModel
+from arc_helpers.ttt.pipeline import (
+    LARGEST_ANSWER,
+    TTTSettings,
+    answer_room,
+    encode_pool,
+    settings_from,
+    solve_group,
+    solve_tasks,
+    views_of,
+)
+
+QUICK = TTTSettings(k=2, steps=12, num_pseudo=4, r=4, alpha=8.0, lr=2e-2, views=3)
+CPU = DeviceChoice("cpu", "float32", "a test")
+
+
+class Run:
+    """A run folder, and what is in it afterwards."""
+
+    def __init__(self, folder, lm, tasks, settings=QUICK, faults=(), **options):
+        self.folder = folder
+        self.num_tests = num_tests_of(tasks, faults)
+        log = RunLog(folder, "02", "tiny", 0, {}, device=CPU)
+        writer = SubmissionWriter(folder / "submission.json", self.num_tests)
+        self.results = solve_tasks(lm, tasks, settings, log, writer, faults=faults, **options)
+        self.submission = json.loads((folder / "submission.json").read_text())
+        self.lines = {line["task_id"]: line for line in read_jsonl(folder / "tasks.jsonl")}
+        self.metrics = read_jsonl(folder / "metrics.jsonl")
+
+    def text(self, task_id: str) -> str:
+        return (self.folder / "predictions" / f"{task_id}.txt").read_text(encoding="utf-8")
+
+
+def attempts_of(result) -> list:
+    return [[grid.tolist() for grid in pair] for pair in result.attempts]
+
+
+def same_results(one, other) -> None:
+    assert attempts_of(one) == attempts_of(other)
+    np.testing.assert_allclose(one.losses, other.losses, atol=1e-5)
+    for mine, theirs in zip(one.ranked, other.ranked, strict=True):
+        assert [(r.grid.tolist(), r.votes, r.views) for r in mine] == [
+            (r.grid.tolist(), r.votes, r.views) for r in theirs
+        ]
+
+
+def test_a_run_leaves_what_it_should(gridlm, tasks, tmp_path):
+    run = Run(tmp_path, gridlm, tasks)
+    assert validate_submission(run.folder / "submission.json", run.num_tests) == []
+    assert list(run.results) == list(run.lines) and set(run.results) == {"mirror", "fill", "first"}
+    for task in tasks:
+        result, line = run.results[task.id], run.lines[task.id]
+        assert [[e["attempt_1"], e["attempt_2"]] for e in run.submission[task.id]] == attempts_of(result)
+        assert line["status"] == ("answered" if all(result.ranked) else "fallback")
+        assert line["loss_last"] < line["loss_first"] == pytest.approx(result.losses[0])
+        assert len(line["votes"]) == len(line["distinct"]) == len(task.test)
+        text = run.text(task.id)
+        assert "MODEL OUTPUT" in text and "TRUE OUTPUT" not in text
+        assert text.startswith(f"TASK {task.id}\n")
+    assert {line["status"] for line in run.lines.values()} >= {"answered"}
+    # every step of both groups, a loss for each of its tasks
+    assert [m["step"] for m in run.metrics] == [*range(12), *range(12)]
+    assert {key for m in run.metrics for key in m} == {"step", "loss_mirror", "loss_fill", "loss_first"}
+
+
+def test_prediction_texts_hold_the_attempts(gridlm, tasks, tmp_path):
+    run = Run(tmp_path, gridlm, tasks)
+    answered = next(r for r in run.results.values() if r.ranked[0])
+    grid = "\n".join("".join(map(str, row)) for row in answered.attempts[0][0].tolist())
+    assert f"MODEL OUTPUT 1, attempt 1\n{grid}\n" in run.text(answered.task_id)
+
+
+def test_a_result_does_not_depend_on_who_shares_the_group(gridlm, tasks, tmp_path):
+    alone = Run(tmp_path / "1", gridlm, tasks, dataclasses.replace(QUICK, k=1))
+    for k in (2, 3):
+        shared = Run(tmp_path / str(k), gridlm, tasks, dataclasses.replace(QUICK, k=k))
+        for task in tasks:
+            same_results(alone.results[task.id], shared.results[task.id])
+    assert any(all(r.ranked) for r in alone.results.values())
+
+
+def with_answers(task: Task, answer) -> Task:
+    return Task(task.id, task.train, tuple(Pair(pair.input, answer) for pair in task.test))
+
+
+SENTINEL = [[9] * 11 for _ in range(7)]  # a shape that occurs nowhere else
+
+
+def test_answers_are_never_visible(gridlm, tasks):
+    """The results with the true answers, with wrong ones and without any are the same."""
+    blind = solve_group(gridlm, [task.without_answers() for task in tasks], QUICK)
+    for seen in (tasks, [with_answers(task, SENTINEL) for task in tasks]):
+        for one, other in zip(blind, solve_group(gridlm, seen, QUICK), strict=True):
+            same_results(one, other)
+
+
+def test_no_sequence_holds_an_answer(gridlm, tasks, monkeypatch):
+    """Whatever is encoded, to train on or to answer, has no grid of the answers' shape."""
+    encoded = []
+    original = pipeline.encode
+
+    def spy(task, *args, **options):
+        encoded.append(task)
+        return original(task, *args, **options)
+
+    monkeypatch.setattr(pipeline, "encode", spy)
+    solve_group(gridlm, [with_answers(task, SENTINEL) for task in tasks], QUICK)
+    shapes = {p.output.shape for t in encoded for p in t.train + t.test if p.output is not None}
+    assert len(encoded) == 3 * QUICK.num_pseudo + 4 * QUICK.views
+    assert (7, 11) not in shapes and (11, 7) not in shapes
+    # four test inputs in three views, none with an output
+    assert sum(pair.output is None for task in encoded for pair in task.test) >= 4 * QUICK.views
+
+
+def test_a_pool_is_the_same_whatever_the_answers(gridlm, tasks):
+    for task in tasks:
+        pool, note = encode_pool(gridlm, with_answers(task, SENTINEL), QUICK)
+        blind, _ = encode_pool(gridlm, task.without_answers(), QUICK)
+        assert len(pool) == QUICK.num_pseudo and note is None
+        assert all(np.array_equal(a.input_ids, b.input_ids) for a, b in zip(pool, blind, strict=True))
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_task_that_raises_costs_itself_only(gridlm, tasks, tmp_path, monkeypatch, k):
+    settings = dataclasses.replace(QUICK, k=k)
+    sound = Run(tmp_path / "sound", gridlm, tasks, settings)
+    original = pipeline.encode
+
+    def poisoned(task, *args, **options):
+        if task.id == "fill":
+            raise RuntimeError("a bad day")
+        return original(task, *args, **options)
+
+    monkeypatch.setattr(pipeline, "encode", poisoned)
+    run = Run(tmp_path / "poisoned", gridlm, tasks, settings)
+    assert set(run.results) == {"mirror", "first"}
+    for task_id in run.results:
+        same_results(run.results[task_id], sound.results[task_id])
+    assert run.lines["fill"] == {"task_id": "fill", "status": "error", "error": "RuntimeError: a bad day"}
+    assert run.submission["fill"] == [{"attempt_1": [[0]], "attempt_2": [[0]]}]
+    assert validate_submission(run.folder / "submission.json", run.num_tests) == []
+    assert (
+        "a bad day" in (run.folder / "errors.log").read_text() and "poisoned" in (run.folder / "errors.log").read_text()
+    )
+    assert not (run.folder / "predictions" / "fill.txt").exists()
+
+
+def with_max_len(lm, max_len: int):
+    return dataclasses.replace(lm, max_len=max_len)
+
+
+def test_a_task_longer_than_the_context_gets_its_fallback(gridlm, tasks, tmp_path):
+    big = Task("big", (Pair(np.ones((20, 20), int), [[1]]),) * 2, (Pair(np.zeros((20, 20), int)),))
+    run = Run(tmp_path, with_max_len(gridlm, 128), [*tasks, big])
+    assert run.submission["big"] == [{"attempt_1": [[0]], "attempt_2": [[0]]}]
+    line = run.lines["big"]
+    assert line["status"] == "fallback" and line["votes"] == [0] and line["loss_first"] is None
+    assert any("4 were left out (max_len 128)" in note for note in line["notes"])
+    assert any(note.startswith("test[0]: the query needs") for note in line["notes"])
+    assert "(no valid grid)" in run.text("big")
+    alone = Run(tmp_path / "alone", with_max_len(gridlm, 128), tasks)
+    for task in tasks:
+        same_results(run.results[task.id], alone.results[task.id])
+
+
+def test_dropped_demonstrations_are_said(gridlm, tasks, tmp_path):
+    """Four demonstrations and the query of `mirror` take 55 tokens and its answer some more."""
+    run = Run(tmp_path, with_max_len(gridlm, 50), tasks[:1])
+    notes = " | ".join(run.lines["mirror"]["notes"])
+    assert "of 4 demonstrations dropped to fit 50 tokens" in notes
+    assert "pseudo-tasks lost demonstrations and 0 were left out (max_len 50)" in notes
+
+
+def test_one_test_input_too_long_leaves_the_other(gridlm, tasks, tmp_path):
+    both = Task("both", tasks[0].train, (tasks[0].test[0], Pair(np.ones((12, 12), int))))
+    run = Run(tmp_path, with_max_len(gridlm, 128), [both], dataclasses.replace(QUICK, steps=40))
+    first, second = run.results["both"].ranked
+    assert first and not second
+    assert run.submission["both"][1] == {"attempt_1": [[0]], "attempt_2": [[0]]}
+    assert run.submission["both"][0]["attempt_1"] == first[0].grid.tolist()
+    assert run.lines["both"]["status"] == "fallback"
+    assert [note[:8] for note in run.lines["both"]["notes"] if "needs" in note] == ["test[1]:"]
+
+
+def test_no_time_leaves_fallbacks(gridlm, tasks, tmp_path):
+    run = Run(tmp_path, gridlm, tasks, deadline=Deadline(0))
+    assert run.results == {} and run.metrics == []
+    assert {line["status"] for line in run.lines.values()} == {"out of time"} and len(run.lines) == 3
+    assert validate_submission(run.folder / "submission.json", run.num_tests) == []
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_time_that_ends_between_groups_keeps_what_is_done(gridlm, tasks, tmp_path, monkeypatch):
+    clock, original = Clock(), pipeline.solve_group
+
+    def slow(*args):
+        clock.now += 8.0
+        return original(*args)
+
+    monkeypatch.setattr(pipeline, "solve_group", slow)
+    settings = dataclasses.replace(QUICK, k=1)
+    run = Run(tmp_path, gridlm, tasks, settings, deadline=Deadline(10.0, clock))
+    assert len(run.results) == 2
+    assert sorted(line["status"] == "out of time" for line in run.lines.values()) == [False, False, True]
+
+
+def test_unreadable_tasks_are_listed_and_stay_in_the_submission(gridlm, tasks, tmp_path):
+    fault = TaskFault("torn", "task torn: train[0].output: row 1 has 2 cells, row 0 has 3", 2)
+    run = Run(tmp_path, gridlm, tasks[:1], faults=[fault])
+    assert run.lines["torn"] == {"task_id": "torn", "status": "unreadable", "error": fault.message}
+    assert run.submission["torn"] == [{"attempt_1": [[0]], "attempt_2": [[0]]}] * 2
+    assert set(run.results) == {"mirror"}
+
+
+def test_each_group_is_on_disk_before_the_next_starts(gridlm, tasks, tmp_path, monkeypatch):
+    seen, original = [], pipeline.solve_group
+
+    def watching(*args):
+        seen.append(sorted(p.stem for p in (tmp_path / "predictions").glob("*.txt")))
+        return original(*args)
+
+    monkeypatch.setattr(pipeline, "solve_group", watching)
+    Run(tmp_path, gridlm, tasks, dataclasses.replace(QUICK, k=1))
+    assert [len(files) for files in seen] == [0, 1, 2]
+
+
+# The parts
+
+
+def test_views_are_the_square_first_then_other_colours(tasks):
+    views = views_of(tasks[0], 16, seed=1)
+    assert len(set(views)) == 16 and len(views_of(tasks[0], 3)) == 3
+    assert all(v.colors == tuple(range(10)) for v in views[:8])
+    assert len({v.colors for v in views[8:]}) == 1 and views[8].colors != tuple(range(10))
+    assert views[0].name == "r0f0-c0123456789"
+
+
+def test_candidates_are_turned_back(gridlm, tasks, monkeypatch):
+    """An oracle that answers in the view's own orientation and colours is unanimous after turning back."""
+    task = tasks[0]
+    truth = task.test[0].output
+    views = views_of(task, 16, QUICK.seed)
+
+    def oracle(model, prompts, slots, rooms):
+        assert len(prompts) == 16
+        voc = model.lm.vocabulary
+        return [pipeline_generated(voc.grid_ids(view.grid(truth)).tolist()) for view in views]
+
+    def pipeline_generated(ids):
+        from arc_helpers.ttt.decode import Generated
+
+        return Generated(ids, -1.0, True)
+
+    monkeypatch.setattr(pipeline, "generate_with_lora", oracle)
+    result = solve_group(gridlm, [task], dataclasses.replace(QUICK, views=16, steps=0))[0]
+    assert [r.votes for r in result.ranked[0]] == [16]
+    assert (result.attempts[0][0] == truth).all() and (result.attempts[0][1] == truth).all()
+
+
+def test_room_for_an_answer(tasks):
+    """At least the largest answer that the demonstrations suggest, at most the largest there is."""
+    mirror = tasks[0]
+    assert answer_room(mirror, 0) >= 1 * 4 + 1
+    grows = Task("grows", (Pair([[1]], [[1] * 3] * 3),), (Pair([[2] * 5] * 5),))
+    assert answer_room(grows, 0) >= 15 * 16 + 1
+    huge = Task("huge", (Pair([[1]], [[1] * 30] * 30),), (Pair([[2] * 30] * 30),))
+    assert answer_room(huge, 0) == LARGEST_ANSWER == 931
+
+
+def test_the_answer_group_can_be_run_on_its_own(gridlm, tasks):
+    """Notebooks answer before and after training with one function."""
+    blind = [task.without_answers() for task in tasks]
+    model = MultiLoRAModel(gridlm, [t.id for t in blind], r=4)
+    results = [pipeline.TaskResult(t.id) for t in blind]
+    pipeline.answer_group(model, blind, results, QUICK)
+    untrained = solve_group(gridlm, blind, dataclasses.replace(QUICK, steps=0))
+    assert [attempts_of(r) for r in results] == [attempts_of(r) for r in untrained]
+
+
+def test_training_makes_the_answers_right(gridlm, tasks):
+    """A random base with an adapter on its states is enough to learn the constant part of a rule."""
+    constant = Task(
+        "constant",
+        tuple(Pair([[c, 0]], [[0, 0]]) for c in (1, 2, 3, 4)),
+        (Pair([[5, 0]]),),
+    )
+    settings = dataclasses.replace(QUICK, steps=80, views=8, num_pseudo=8)
+    result = solve_group(gridlm, [constant], settings)[0]
+    assert result.losses[-5:].mean() < 0.2 * result.losses[0]
+    assert (result.attempts[0][0] == [[0, 0]]).all()
+
+
+def test_settings_come_from_a_config_by_name():
+    config = type("Config", (), {**dataclasses.asdict(TTTSettings()), "k": 7, "lr": 0.5, "seed": 99, "other": 1})
+    settings = settings_from(config, seed=3)
+    assert settings == dataclasses.replace(TTTSettings(), k=7, lr=0.5, seed=3)
+
+
+def test_a_run_can_be_repeated(gridlm, tasks):
+    torch.manual_seed(1)
+    one = solve_group(gridlm, tasks, QUICK)
+    torch.manual_seed(2)
+    for first, second in zip(one, solve_group(gridlm, tasks, QUICK), strict=True):
+        assert attempts_of(first) == attempts_of(second)
+        np.testing.assert_array_equal(first.losses, second.losses)
