@@ -183,9 +183,7 @@ def test_a_transform_is_described_in_short_words():
     assert describe_transform(Transform(k=1, flip=True)) == "flip, rot 90"
     assert describe_transform(Transform(k=3, colors=colors)) == "rot 270\n1→5 5→1"
     assert describe_transform(Transform(k=3, colors=colors), present=[0, 5]) == "rot 270\n5→1"
-    assert (
-        describe_transform(Transform(colors=(0, 2, 3, 4, 5, 6, 1, 7, 8, 9))) == "colours\n1→2 2→3 3→4 4→5 …"
-    )
+    assert describe_transform(Transform(colors=(0, 2, 3, 4, 5, 6, 1, 7, 8, 9))) == "colours\n1→2 2→3 3→4 4→5 …"
 
 
 def test_the_round_trip_ends_at_the_original(task):
