@@ -128,8 +128,8 @@ print(
 # %% [markdown]
 # ## 3 · K adapters on one base, by hand
 #
-# Adapter $i$ is two thin matrices, $A_i \in \mathbb{R}^{H \times r}$ and $B_i \in \mathbb{R}^{r \times H}$. They
-# bend the last hidden state before the head reads it:
+# In the simplest depth, `mode="head"`, adapter $i$ is two thin matrices, $A_i \in \mathbb{R}^{H \times r}$ and
+# $B_i \in \mathbb{R}^{r \times H}$. They bend the last hidden state before the head reads it:
 #
 # $$\text{hidden}_i = \text{hidden} + \tfrac{\alpha}{r}\,\text{hidden}\,A_i B_i$$
 #
@@ -185,12 +185,24 @@ print("first steps:", losses[:4].mean(axis=0).round(3), " last steps:", losses[-
 assert (losses[-4:].mean(axis=0) < losses[:4].mean(axis=0)).all()
 
 # %% [markdown]
+# That is as much as the last hidden state allows: such an adapter cannot change what attention looks at, or what is
+# copied from where. The other two depths can. The same two toy tasks, as deep as this run goes (`mode`):
+
+# %%
+deep = ttt.MultiLoRAModel(base, ["mirror", "paint"], mode=config.mode, r=config.r, lora_alpha=config.alpha, seed=seed)
+prepared = ttt.prepare(deep, examples)
+print(f"{config.mode}: {deep.bank.flat.shape[1]:,} numbers a task, {len(deep.bank.names)} tensors a slot")
+deep_losses = ttt.train_multi_lora(deep, prepared, steps=20, lr=config.lr, seed=run.seed)  # [steps, K]
+print("last steps:", deep_losses[-4:].mean(axis=0).round(3))
+
+# %% [markdown]
 # ## 4 · The run
 #
-# Groups of `k` tasks of like length. For each group: pseudo-tasks → hidden states → K adapters trained together
-# (losses summed over the adapters, gradients clipped for each one) → every test input answered greedily in every
-# view, all rows in one batch over one KV cache, each with its own adapter → answers turned back, counted, and the
-# two with most votes written.
+# Groups of `k` tasks of like length. For each group: pseudo-tasks → K adapters trained together (losses summed over
+# the adapters; clip, moments and finite gate of each its own) → every test input answered greedily in every view, all
+# rows in one batch over one KV cache, each with its own adapter → answers turned back. With `select="product"` every
+# distinct answer is then scored in *every* view, and the two with the largest product of probabilities are written:
+# what one view finds likely and another impossible is wrong.
 
 # %%
 settings = ttt.settings_from(config, run.seed)
@@ -223,8 +235,8 @@ run.log.figure(picture, "losses")
 picture
 
 # %% [markdown]
-# The distinct answers to one test input, with the number of views that gave each. Agreement is the only sign of
-# quality that needs no label.
+# The distinct answers to one test input, best first, with the number of views that gave each. Agreement between views
+# is a sign of quality that needs no label.
 
 # %%
 most = max(results.values(), key=lambda result: max((ranked[0].votes for ranked in result.ranked if ranked), default=0))

@@ -263,7 +263,7 @@ def test_validate(cli, tasks, submit):
         ("{", "tasks", "JSON"),
         ("[]", "tasks", "expected a mapping"),
         (None, "tasks", "submission.json"),
-        ("{}", "nowhere", "nowhere: not found"),
+        ("{}", "nowhere", "nowhere: no such file, folder or set; allowed are"),
     ],
 )
 def test_unreadable_files_are_one_line(cli, tasks, submit, tmp_path, verb, content, data, message):

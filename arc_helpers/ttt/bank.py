@@ -13,10 +13,16 @@ class SlotBank(nn.Module):
     optimizer step, a clip, a snapshot, a reset or a move of a slot is an operation on rows, whatever the layers are.
     """
 
-    def __init__(self, num_slots: int, shapes: Mapping[str, Sequence[int]], device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        num_slots: int,
+        shapes: Mapping[str, Sequence[int]],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ):
         super().__init__()
         sizes = [torch.Size(shape).numel() for shape in shapes.values()]
-        self.flat = torch.zeros(num_slots, sum(sizes), device=device)
+        self.flat = torch.zeros(num_slots, sum(sizes), device=device, dtype=dtype)
         self.grad = torch.zeros_like(self.flat)
         self._views: dict[str, nn.Parameter] = {}
         ends = torch.tensor([0, *sizes]).cumsum(0).tolist()

@@ -22,6 +22,9 @@ class AnswerFeatures:
     hidden: Tensor  # [n, H], the base's dtype
     targets: Tensor  # int64 [n]
 
+    def __len__(self) -> int:
+        return len(self.targets)
+
 
 @dataclass(frozen=True)
 class LayerStates:
@@ -29,6 +32,9 @@ class LayerStates:
 
     hidden: Tensor  # [T, H], the base's dtype
     example: Encoded
+
+    def __len__(self) -> int:
+        return len(self.example)
 
 
 Example = AnswerFeatures | LayerStates | Encoded
@@ -44,8 +50,11 @@ def prepare(model: MultiLoRAModel, pools: Sequence[Sequence[Encoded]]) -> list[l
     return [flat[a:b] for a, b in pairwise(np.cumsum([0, *map(len, pools)]))]
 
 
-def slot_losses(model: MultiLoRAModel, examples: Sequence[Example], slots: Tensor) -> Tensor:
-    """The loss of each slot, [K'], on one example each; example i belongs to slots[i]."""
+def slot_losses(model: MultiLoRAModel, examples: Sequence[Example], slots: Tensor | None = None) -> Tensor:
+    """The mean loss of each of `slots` [S] (None: all K) over the counted tokens of its examples, [S].
+
+    There are equally many examples a slot, the first slot's first.
+    """
     if isinstance(examples[0], AnswerFeatures):
         hidden, labels = pad_sequence([e.hidden for e in examples], True), [e.targets for e in examples]
     else:
@@ -53,7 +62,9 @@ def slot_losses(model: MultiLoRAModel, examples: Sequence[Example], slots: Tenso
         answers = [_answer_positions(_encoded(e)) for e in examples]
         hidden = pad_sequence([s[at.to(s.device)] for s, (at, _) in zip(states, answers, strict=True)], True)
         labels = [targets.to(hidden.device) for _, targets in answers]
-    return per_slot_cross_entropy(model.logits(hidden, slots), pad_sequence(labels, True, IGNORE))
+    logits, labels = model.logits(hidden, slots), pad_sequence(labels, True, IGNORE)
+    s = model.num_slots if slots is None else len(slots)
+    return per_slot_cross_entropy(logits.view(s, -1, logits.shape[-1]), labels.view(s, -1))
 
 
 @torch.no_grad()
@@ -61,7 +72,7 @@ def answer_features(lm: LoadedLM, examples: Sequence[Encoded], batch_tokens: int
     """One forward of the base over all examples, in batches of at most `batch_tokens` padded tokens."""
     features: list[AnswerFeatures | None] = [None] * len(examples)
     for chosen, ids in _batches(lm, examples, batch_tokens):
-        hidden = lm.hidden(ids).last_hidden_state
+        hidden = lm.hidden(ids, use_cache=False).last_hidden_state
         for row, i in enumerate(chosen):
             at, targets = _answer_positions(examples[i])
             # indexing copies, so the big batch can be freed
@@ -77,24 +88,24 @@ def layer_states(
     states: list[LayerStates | None] = [None] * len(examples)
     for chosen, ids in _batches(lm, examples, batch_tokens):
         with _only_layers(lm, slice(0, first_layer)), _without_final_norm(lm):
-            hidden = lm.hidden(ids).last_hidden_state
+            hidden = lm.hidden(ids, use_cache=False).last_hidden_state
         for row, i in enumerate(chosen):
             states[i] = LayerStates(hidden[row, : len(examples[i])].clone(), examples[i])
     return states
 
 
-def _states(model: MultiLoRAModel, examples: Sequence[Example], slots: Tensor) -> Tensor:
+def _states(model: MultiLoRAModel, examples: Sequence[Example], slots: Tensor | None) -> Tensor:
     """Final hidden states [N, T, H] of examples padded on the right, each with its slot's adapter."""
     lm = model.lm
     ids = _padded(lm, [_encoded(e) for e in examples])
     if not isinstance(examples[0], LayerStates):
-        return model.hidden(ids, slots).last_hidden_state
+        return model.hidden(ids, slots, use_cache=False).last_hidden_state
     inputs = {"inputs_embeds": pad_sequence([e.hidden for e in examples], True)}
     if hasattr(lm.model, "grid_positions"):  # it cannot read rows and columns off states
         inputs["position_ids"] = lm.model.grid_positions(ids)
     # a decoder whose first layers are cut off takes the states that enter the next one for its embeddings
     with _only_layers(lm, slice(model.first_layer, None)):
-        return model.hidden(None, slots, **inputs).last_hidden_state
+        return model.hidden(None, slots, use_cache=False, **inputs).last_hidden_state
 
 
 def _encoded(example: Example) -> Encoded:

@@ -1,10 +1,13 @@
-"""Greedy decoding of many prompts at once, each row with its own adapter, over one KV cache."""
+"""Writing many answers at once, each row with its own adapter, over one KV cache; greedy decoding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
 
 from arc_helpers.lm.grammar import GridGrammar
 from arc_helpers.ttt.multilora import MultiLoRAModel
@@ -33,46 +36,118 @@ def generate_with_lora(
     Only tokens that keep the answer a rectangle of at most 30 × 30 are possible (`GridGrammar`). Rows that have
     ended leave the batch. `use_cache=False` runs every step on the whole sequences: slow, the tests' reference.
     """
-    lm, voc = model.lm, model.lm.vocabulary
-    answers: list[list[int]] = [[] for _ in prompts]
-    logprobs, finished = [0.0] * len(prompts), [False] * len(prompts)
-    ids, mask = left_pad(prompts, voc.pad, lm.device)
-    slot_of = torch.tensor(list(slots), device=lm.device)
-    grammar = GridGrammar(len(prompts), voc, lm.head.weight.shape[0], lm.device)
+    answers: dict[int, Generated] = {}
     rows = list(range(len(prompts)))  # which prompt each row of the batch belongs to
-    cache = None
+    writing = Writing(model, prompts, slots, use_cache=use_cache)
+    logprobs = torch.zeros(len(prompts), dtype=torch.float64, device=model.lm.device)
     while rows:
-        positions = lm.positions(ids, mask)
-        new = 1 if cache is not None else ids.shape[1]
-        out = model.hidden(
-            ids[:, -new:],
-            slot_of,
-            attention_mask=mask,
-            position_ids=positions[:, -new:],
-            past_key_values=cache,
-            use_cache=use_cache,
-        )
-        cache = out.past_key_values if use_cache else None
-        logits = model.logits(out.last_hidden_state[:, -1:], slot_of)[:, 0]
-        scores = logits.masked_fill(~grammar.allowed(), -torch.inf).log_softmax(dim=-1)
-        best, token = scores.max(dim=-1)
-        grammar.push(token)
-        for row, i in enumerate(rows):
-            logprobs[i] += best[row].item()
-            finished[i] = bool(grammar.done[row])
-            if not finished[i]:
-                answers[i].append(int(token[row]))
-        keep = [row for row, i in enumerate(rows) if not finished[i] and len(answers[i]) < max_new_tokens[i]]
-        ids = torch.cat([ids, token[:, None]], dim=1)
-        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-        if len(keep) < len(rows):
-            index = torch.tensor(keep, dtype=torch.long, device=lm.device)
-            ids, mask, slot_of = ids[index], mask[index], slot_of[index]
-            grammar.keep(index)
-            if cache is not None and keep:
-                cache.batch_select_indices(index)
-            rows = [rows[row] for row in keep]
-    return [Generated(a, p, f) for a, p, f in zip(answers, logprobs, finished, strict=True)]
+        best, tokens = writing.scores().max(dim=-1)
+        writing.push(tokens)
+        logprobs = logprobs + best
+        done = writing.grammar.done.tolist()
+        keep = [row for row, i in enumerate(rows) if not done[row] and writing.length < max_new_tokens[i]]
+        if len(keep) == len(rows):
+            continue
+        for row in set(range(len(rows))) - set(keep):
+            answers[rows[row]] = writing.answer(row, logprobs[row].item())
+        index = torch.tensor(keep, dtype=torch.long, device=model.lm.device)
+        writing.select(index)
+        rows, logprobs = [rows[row] for row in keep], logprobs[index]
+    return [answers[i] for i in range(len(prompts))]
+
+
+class Writing:
+    """Answers being written, a row each: `scores` says what may come next, `push` writes it, and in between `select`
+    drops, reorders or repeats rows."""
+
+    def __init__(
+        self, model: MultiLoRAModel, prompts: Sequence[np.ndarray], slots: Sequence[int], *, use_cache: bool = True
+    ):
+        lm = model.lm
+        self.model = model
+        self.ids, self.mask = left_pad(prompts, lm.vocabulary.pad, lm.device)  # [N, T], growing with the answers
+        self.slots = torch.tensor(list(slots), dtype=torch.long, device=lm.device)
+        self.grammar = GridGrammar(len(prompts), lm.vocabulary, lm.head.weight.shape[0], lm.device)
+        self.cache = Cache(layer_class_to_replicate=RoomyLayer) if use_cache else None
+        self.positions = lm.positions(self.ids, self.mask)  # of the tokens that the cache has not yet: [N, n(, 3)]
+        self.start = self.ids.shape[1]
+
+    @property
+    def length(self) -> int:
+        """Tokens written, the same in every row."""
+        return self.ids.shape[1] - self.start
+
+    def scores(self) -> Tensor:
+        """Natural log-probability of each next token among those that are allowed, −inf for others: float32 [N, V]."""
+        hidden = self.model.hidden(
+            self.ids[:, -self.positions.shape[1] :],
+            self.slots,
+            attention_mask=self.mask,
+            position_ids=self.positions,
+            past_key_values=self.cache,
+            use_cache=self.cache is not None,
+        ).last_hidden_state
+        logits = self.model.logits(hidden[:, -1:], self.slots)[:, 0]
+        return logits.masked_fill(~self.grammar.allowed(), -torch.inf).log_softmax(dim=-1)
+
+    def push(self, tokens: Tensor) -> None:
+        """Write one token [N] to each row."""
+        position = self._next_position()
+        self.grammar.push(tokens)
+        self.ids = torch.cat([self.ids, tokens[:, None]], dim=1)
+        self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], dim=1)
+        self.positions = self.model.lm.positions(self.ids, self.mask) if self.cache is None else position
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows [n]; a row may be taken more than once."""
+        for name in ("ids", "mask", "slots", "positions"):
+            setattr(self, name, getattr(self, name)[rows])
+        self.grammar.keep(rows)
+        if self.cache is not None:
+            self.cache.batch_select_indices(rows)
+
+    def answer(self, row: int, logprob: float) -> Generated:
+        """What stands in a row."""
+        tokens = self.ids[row, self.start :].tolist()
+        finished = bool(self.grammar.done[row])
+        return Generated(tokens[:-1] if finished else tokens, logprob, finished)
+
+    def _next_position(self) -> Tensor:
+        """Position ids [N, 1(, 3)] of the tokens to be written: nothing before them need be looked at again."""
+        last = self.positions[:, -1:]
+        if last.dim() == 2:
+            return last + 1
+        # GridLM's (column, row, slot); the grammar counts the finished cells and rows
+        return torch.stack([self.grammar.column + 1, self.grammar.height + 1, last[:, 0, 2]], dim=-1)[:, None]
+
+
+class RoomyLayer(DynamicLayer):
+    """A layer's keys and values in buffers with room behind them, so that a new token is all that is copied.
+
+    `DynamicLayer` concatenates: it copies the whole cache for every token, half of a step's time on a CPU.
+    """
+
+    room = 64  # tokens
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+        """Append [N, heads, n, d]; returns all keys and values so far, views of the buffers."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.buffers = [x[:, :, :0] for x in (key_states, value_states)]
+        old = self.get_seq_length()
+        new = old + key_states.shape[2]
+        if new > self.buffers[0].shape[2]:
+            self.buffers = [F.pad(b[:, :, :old], (0, 0, 0, new + self.room - old)) for b in self.buffers]
+        for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[:, :, old:new] = states
+        self.keys, self.values = (buffer[:, :, :new] for buffer in self.buffers)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Only these rows [n], with their room."""
+        used = self.get_seq_length()
+        self.buffers = [buffer[indices] for buffer in self.buffers]
+        self.keys, self.values = (buffer[:, :, :used] for buffer in self.buffers)
 
 
 def left_pad(prompts: Sequence[np.ndarray], pad: int, device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -37,7 +37,11 @@ class MultiLoRAModel(nn.Module):
     target_modules: last parts of the names of the linear layers to adapt (None: all of the decoder's layers).
     top_m: how many of the last layers adapt in mode "top_m" (None: a quarter of them).
     train_vocab: train embedding (`full` only), norms and head in full; None: where the vocabulary is small.
-    Adapters are float32 whatever the base computes in. Raises ValueError, one line, on a bad option.
+    dtype: of the adapters and of the logits, whatever the base computes in.
+    Raises ValueError, one line, on a bad option.
+
+    Wherever `slots` [S] is asked for, the rows of the batch are S equal blocks, and block i goes through adapter
+    slots[i]; None stands for all K in order, and is the fastest.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class MultiLoRAModel(nn.Module):
         top_m: int | None = None,
         train_vocab: bool | None = None,
         seed: int = 0,
+        dtype: torch.dtype = torch.float32,
     ):
         super().__init__()
         if mode not in MODES:
@@ -60,14 +65,15 @@ class MultiLoRAModel(nn.Module):
         if not names:
             raise ValueError("MultiLoRAModel: at least one slot is needed")
         self.lm, self.names, self.mode, self.r = lm, list(names), mode, r
+        self.lora_alpha, self.use_rslora = lora_alpha, use_rslora
         self.scaling = lora_alpha / (math.sqrt(r) if use_rslora else r) if r > 0 else 0.0
         self.first_layer = _first_layer(lm, mode, top_m)
         small = lm.head.weight.shape[0] <= SMALL_VOCABULARY
         self.train_vocab = mode != "head" and (small if train_vocab is None else train_vocab)
-        self._slots: Tensor | None = None  # which slot each row of the running forward belongs to
+        self._slots: Tensor | None = None  # the slots of the running forward
         self._hooks: list[tuple[nn.Module, Callable]] = []
         shapes = self._head_shapes(lm) if mode == "head" else self._layer_shapes(lm, target_modules)
-        self.bank = SlotBank(len(names), shapes, lm.device)
+        self.bank = SlotBank(len(names), shapes, lm.device, dtype)
         for name in shapes:
             self.register_parameter(name.replace(".", "/"), self.bank[name])
         self._initialise(seed)
@@ -77,29 +83,27 @@ class MultiLoRAModel(nn.Module):
         return len(self.names)
 
     def hidden(self, input_ids: Tensor | None = None, slots: Tensor | None = None, **inputs):
-        """The decoder's output, adapters included, for rows that belong to `slots` [N].
-
-        None: the rows are K equal blocks, one a slot in order.
-        """
+        """The decoder's output, adapters included."""
         with self.attached(slots):
             return self.lm.hidden(input_ids, **inputs)
 
     def logits(self, hidden: Tensor, slots: Tensor | None = None) -> Tensor:
-        """float32 logits [N, n, V] of final hidden states [N, n, H]."""
-        head = self.lm.head
+        """Logits [N, n, V] of final hidden states [N, n, H], in the adapters' dtype."""
+        head, dtype = self.lm.head, self.bank.flat.dtype
         if self.mode == "head":
             hidden = self.adapt(hidden, slots)
-        logits = head(hidden.to(head.weight.dtype)).float()
+        logits = head(hidden.to(head.weight.dtype)).to(dtype)
         if "head" in self.bank:
-            delta = self._rows("head", slots, len(hidden))  # [N, V, H]
-            logits = logits + torch.bmm(hidden.to(delta.dtype), delta.mT)
+            delta = self._of("head", slots)  # [S, V, H]
+            x = _blocks(hidden.to(dtype), len(delta))
+            logits = torch.baddbmm(_blocks(logits, len(delta)), x, delta.mT).view_as(logits)
         return logits
 
     def adapt(self, hidden: Tensor, slots: Tensor | None = None) -> Tensor:
-        """Mode "head": hidden [N, n, H] of any dtype to float32 [N, n, H], each row by its own adapter."""
-        A, B = self._rows("A", slots, len(hidden)), self._rows("B", slots, len(hidden))
-        hidden = hidden.to(A.dtype)
-        return torch.baddbmm(hidden, torch.bmm(hidden, A), B, alpha=self.scaling)
+        """Mode "head": final hidden states [N, n, H] of any dtype through the adapters, in the adapters' dtype."""
+        A, B = self._of("A", slots), self._of("B", slots)
+        x = _blocks(hidden.to(A.dtype), len(A))
+        return torch.baddbmm(x, torch.bmm(x, A), B, alpha=self.scaling).view_as(hidden)
 
     def forward(self, input_ids: Tensor | None = None, slots: Tensor | None = None, **inputs) -> Tensor:
         """logits [N, T, V] of token ids [N, T] (or `inputs_embeds`), each row with its own adapter."""
@@ -117,12 +121,10 @@ class MultiLoRAModel(nn.Module):
             for handle in handles:
                 handle.remove()
 
-    def _rows(self, name: str, slots: Tensor | None, rows: int) -> Tensor:
-        """One matrix a row, [N, …]: row i's is that of its slot."""
+    def _of(self, name: str, slots: Tensor | None) -> Tensor:
+        """The weights of `slots`, [S, …]."""
         weight = self.bank[name]
-        if slots is None and rows != len(weight):
-            slots = torch.arange(len(weight), device=weight.device).repeat_interleave(rows // len(weight))
-        return weight if slots is None else weight[slots]
+        return weight if slots is None else weight.index_select(0, slots)
 
     def _head_shapes(self, lm: LoadedLM) -> dict[str, tuple[int, ...]]:
         width = lm.model.config.get_text_config().hidden_size
@@ -153,11 +155,8 @@ class MultiLoRAModel(nn.Module):
 
     def _linear_hook(self, name: str) -> Callable:
         def hook(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-            x, A, B = args[0], self.bank[f"{name}.A"], self.bank[f"{name}.B"]
-            if self._slots is None:  # K equal blocks of rows: one product a slot
-                x, out = x.reshape(len(A), -1, x.shape[-1]), output.reshape(len(A), -1, output.shape[-1])
-            else:
-                A, B, out = A[self._slots], B[self._slots], output
+            A, B = self._of(f"{name}.A", self._slots), self._of(f"{name}.B", self._slots)
+            x, out = _blocks(args[0], len(A)), _blocks(output, len(A))
             down = torch.bmm(x, A.to(x.dtype).mT)
             return torch.baddbmm(out, down, B.to(out.dtype).mT, alpha=self.scaling).view_as(output)
 
@@ -165,16 +164,16 @@ class MultiLoRAModel(nn.Module):
 
     def _norm_hook(self, name: str) -> Callable:
         def hook(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-            scale = 1 + self._rows(f"{name}.scale", self._slots, len(output))  # [N, width]
-            return output * scale.view(len(output), *[1] * (output.dim() - 2), -1).to(output.dtype)
+            scale = 1 + self._of(f"{name}.scale", self._slots)  # [S, width]
+            return (_blocks(output, len(scale)) * scale[:, None].to(output.dtype)).view_as(output)
 
         return hook
 
     def _embedding_hook(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-        ids = args[0]
-        delta = self._rows("embedding", self._slots, len(ids))  # [N, V, H]
-        picked = delta.gather(1, ids[:, :, None].expand(-1, -1, delta.shape[-1]))
-        return output + picked.to(output.dtype)
+        delta = self._of("embedding", self._slots)  # [S, V, H]
+        ids = _blocks(args[0][..., None], len(delta))  # [S, n, 1]
+        picked = delta.gather(1, ids.expand(-1, -1, delta.shape[-1]))
+        return output + picked.view_as(output).to(output.dtype)
 
     @torch.no_grad()
     def _initialise(self, seed: int) -> None:
@@ -186,6 +185,13 @@ class MultiLoRAModel(nn.Module):
                 fan_in = weight.shape[0] if self.mode == "head" else weight.shape[1]
                 # kaiming_uniform_(a=√5) of one slice; over the whole stack its fan-in would be wrong
                 weight.copy_((torch.rand(weight.shape, generator=random) * 2 - 1) / math.sqrt(fan_in))
+
+
+def _blocks(x: Tensor, n: int) -> Tensor:
+    """Rows x [N, …, d] as n equal blocks, [n, m, d]."""
+    if len(x) % n:
+        raise ValueError(f"{len(x)} rows for {n} slots: must be a multiple")
+    return x.reshape(n, -1, x.shape[-1])
 
 
 def decoder_layers(lm: LoadedLM) -> nn.ModuleList:

@@ -7,7 +7,7 @@ from arc_helpers.ttt.bank import SlotBank
 
 
 class MultiLoraAdamW:
-    """One AdamW a slot, in one pass over the bank: own learning rate, step count, clip and finite gate.
+    """One AdamW a slot, in one pass over the bank: own learning rate, step count, clip, loss scale and finite gate.
 
     Equals K runs of `torch.optim.AdamW` with `clip_grad_norm_`, one a slot (a test says to how many digits).
     A slot whose gradient is not finite skips its step, weights and moments untouched; so does an inactive one.
@@ -29,7 +29,8 @@ class MultiLoraAdamW:
         self.weight_decay, self.max_grad_norm = weight_decay, max_grad_norm
         slots = bank.flat.shape[0]
         self.lr = torch.as_tensor(lr, dtype=bank.flat.dtype, device=bank.flat.device).expand(slots).clone()  # [K]
-        self.steps = torch.zeros(slots, dtype=bank.flat.dtype, device=bank.flat.device)  # [K]
+        # [K]; float64, since 1 - 0.999 in float32 is off by 3e-5 of itself
+        self.steps = torch.zeros_like(self.lr, dtype=torch.float64)
         self.mean = torch.zeros_like(bank.flat)
         self.square = torch.zeros_like(bank.flat)
 
@@ -37,27 +38,34 @@ class MultiLoraAdamW:
         self.bank.grad.zero_()
 
     @torch.no_grad()
-    def step(self, active: Tensor | None = None) -> Tensor:
-        """Step every active slot (bool [K]; None: all) with a finite gradient; returns which ones did, bool [K]."""
-        grad = self.bank.grad
-        norms = grad.norm(dim=1, keepdim=True)  # [K, 1]
-        moved = norms.isfinite().squeeze(1)
+    def step(self, active: Tensor | None = None, scale: Tensor | None = None) -> Tensor:
+        """Step every active slot (bool [K]; None: all) with a finite gradient; returns which ones did, bool [K].
+
+        scale [K]: what each slot's loss was multiplied by. The bank's gradients are used up.
+        """
+        grad, weights = self.bank.grad, self.bank.flat
+        if scale is not None:
+            grad.div_(scale[:, None])
+        norms = grad.norm(dim=1)
+        moved = norms.isfinite()
         if active is not None:
             moved = moved & active
-        row = moved[:, None]
         if self.max_grad_norm is not None:
-            grad = grad * (self.max_grad_norm / (norms + 1e-6)).clamp_max(1.0)
-        grad = torch.where(row, grad, 0.0)  # `0 * NaN` is NaN, so select
+            grad.mul_((self.max_grad_norm / (norms + 1e-6)).clamp_max(1.0)[:, None])
+        if not moved.all():
+            grad[~moved] = 0.0  # a product with 0 would keep the NaN
+        # a slot that does not move has its rates at exactly 0: x + 0 · y is x, to the last bit
+        move = moved[:, None].to(weights.dtype)  # [K, 1]
         beta1, beta2 = self.betas
         self.steps += moved
-        mean = torch.lerp(self.mean, grad, 1 - beta1)
-        square = self.square * beta2 + grad * grad * (1 - beta2)
         count = self.steps.clamp_min(1)[:, None]
-        denominator = (square / (1 - beta2**count)).sqrt().add_(self.eps)
-        lr = self.lr[:, None]
-        new = self.bank.flat * (1 - lr * self.weight_decay) - lr / (1 - beta1**count) * mean / denominator
-        # where, not a masked product: what a slot holds must stay as it is to the last bit
-        self.bank.flat.copy_(torch.where(row, new, self.bank.flat))
-        self.mean.copy_(torch.where(row, mean, self.mean))
-        self.square.copy_(torch.where(row, square, self.square))
+        mean_bias, square_bias = 1 - beta1**count, 1 - beta2**count
+        rate = self.lr[:, None] * move
+        self.mean.lerp_(grad, move * (1 - beta1))
+        self.square.lerp_(grad.square_(), move * (1 - beta2))
+        update = self.square.sqrt().mul_(square_bias.rsqrt()).add_(self.eps)
+        torch.div(self.mean, update, out=update)
+        if self.weight_decay:
+            weights.mul_(1 - rate * self.weight_decay)
+        weights.sub_(update.mul_(rate / mean_bias))
         return moved

@@ -1,0 +1,104 @@
+"""From trained adapters to two attempts: every test input in every view, turned back, ranked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from arc_helpers.arc import DIHEDRAL, FALLBACK, Task, Transform, as_grid, color_permutation
+from arc_helpers.lm.loading import LoadedLM
+from arc_helpers.lm.prompt import Encoded, TaskTooLong, answer_grid, encode
+from arc_helpers.ttt.decode import generate_with_lora
+from arc_helpers.ttt.multilora import MultiLoRAModel
+from arc_helpers.ttt.result import TaskResult
+from arc_helpers.ttt.score import score_answers
+from arc_helpers.ttt.select import Candidate, product_of_experts, two_attempts, vote
+from arc_helpers.ttt.settings import TTTSettings
+
+LARGEST_ANSWER = 30 * 31 + 1  # tokens of a 30 × 30 grid with its row ends and the end token
+
+
+def views_of(task: Task, n: int, seed: int = 0) -> list[Transform]:
+    """The views a task is answered in: the 8 symmetries of the square, then the same 8 with other colours."""
+    recolored = color_permutation(seed)
+    return [*DIHEDRAL, *(Transform(d.k, d.flip, recolored) for d in DIHEDRAL)][:n]
+
+
+def answer_room(task: Task, test_index: int) -> int:
+    """How many tokens an answer may take: what the demonstrations' outputs suggest, and half as much again."""
+    outputs = [pair.output for pair in task.train]
+    growth = max(pair.output.size / pair.input.size for pair in task.train)
+    cells = max(max(o.size for o in outputs), growth * task.test[test_index].input.size)
+    rows = max(max(o.shape) for o in outputs) + max(task.test[test_index].input.shape)
+    return min(LARGEST_ANSWER, int(1.5 * cells) + rows + 1)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One test input of one task in one view."""
+
+    slot: int
+    test_index: int
+    view: Transform
+    prompt: Encoded
+    room: int  # tokens the answer may take
+
+
+def answer_group(
+    model: MultiLoRAModel, tasks: Sequence[Task], results: Sequence[TaskResult], settings: TTTSettings
+) -> None:
+    """Decode every test input of every task in every view, in one batch, each with its task's adapter; then turn
+    the answers back and vote. Fills `ranked`, `attempts` and `notes` of the results."""
+    lm = model.lm
+    jobs: list[_Job] = []
+    for slot, (task, result) in enumerate(zip(tasks, results, strict=True)):
+        jobs += _jobs(lm, slot, task, settings, result.notes)
+    candidates: dict[tuple[int, int], list[Candidate]] = {}
+    if jobs:
+        answers = generate_with_lora(
+            model, [j.prompt.input_ids for j in jobs], [j.slot for j in jobs], [j.room for j in jobs]
+        )
+        for job, answer in zip(jobs, answers, strict=True):
+            grid = answer_grid([*answer.token_ids, lm.vocabulary.end], lm.vocabulary) if answer.finished else None
+            if grid is not None:
+                mean = answer.logprob / (len(answer.token_ids) + 1)
+                candidate = Candidate(job.view.inverse.grid(grid), job.view.name, mean)
+                candidates.setdefault((job.slot, job.test_index), []).append(candidate)
+    for slot, (task, result) in enumerate(zip(tasks, results, strict=True)):
+        result.ranked = [vote(candidates.get((slot, i), [])) for i in range(len(task.test))]
+    if settings.select == "product":
+        _rank_by_product(model, jobs, results)
+    for result in results:
+        result.attempts = [two_attempts(ranked) or (as_grid(FALLBACK),) * 2 for ranked in result.ranked]
+
+
+def _rank_by_product(model: MultiLoRAModel, jobs: Sequence[_Job], results: Sequence[TaskResult]) -> None:
+    """Score every candidate of a test input in all of its views, and order them by the sum."""
+    vocabulary = model.lm.vocabulary
+    answers = [
+        [np.append(vocabulary.grid_ids(job.view.grid(r.grid)), vocabulary.end) for r in ranked]
+        for job in jobs
+        for ranked in [results[job.slot].ranked[job.test_index]]
+    ]
+    scores = score_answers(model, [j.prompt.input_ids for j in jobs], [j.slot for j in jobs], answers)
+    by_test: dict[tuple[int, int], list[np.ndarray]] = {}
+    for job, score in zip(jobs, scores, strict=True):
+        by_test.setdefault((job.slot, job.test_index), []).append(score)
+    for (slot, i), views in by_test.items():
+        results[slot].ranked[i] = product_of_experts(results[slot].ranked[i], np.stack(views))
+
+
+def _jobs(lm: LoadedLM, slot: int, task: Task, settings: TTTSettings, notes: list[str]) -> list[_Job]:
+    jobs = []
+    for i in range(len(task.test)):
+        room = min(answer_room(task, i), max(1, lm.max_len // 2))
+        options = {"test_index": i, "max_len": lm.max_len, "answer_room": room}
+        try:
+            for view in views_of(task, settings.views, settings.seed):
+                jobs.append(_Job(slot, i, view, encode(view.task(task), lm.vocabulary, **options), room))
+        except TaskTooLong as error:
+            notes.append(f"test[{i}]: {error}")
+    dropped = max((job.prompt.dropped for job in jobs), default=0)
+    if dropped:
+        notes.append(f"{dropped} of {len(task.train)} demonstrations dropped to fit {lm.max_len} tokens")
+    return jobs
