@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from arc_helpers.lm.gridlm import GridLMForCausalLM
+from arc_helpers.lm.loading import without_progress_bars
 from arc_helpers.lm.tokenizer import arc_tokenizer
 from arc_helpers.runs import atomic_write_text
 
@@ -45,7 +46,8 @@ def save_model(model: GridLMForCausalLM, folder: str | Path, card: str, dtype: t
     config = model.config.__class__.from_dict({**model.config.to_dict(), "dtype": str(dtype).removeprefix("torch.")})
     half = GridLMForCausalLM(config).to(dtype)
     half.load_state_dict(state)
-    half.save_pretrained(folder)
+    with without_progress_bars():
+        half.save_pretrained(folder)
     arc_tokenizer().save_pretrained(folder)
     atomic_write_text(folder / "README.md", card)
     return folder

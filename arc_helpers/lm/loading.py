@@ -1,6 +1,8 @@
 """Load any Hugging Face causal LM for grids: local folders, 4-bit or not, on a GPU or a CPU."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
+from transformers.utils import logging as hf_logging
 
 from arc_helpers.lm import gridlm  # noqa: F401  registers model_type "gridlm"
 from arc_helpers.lm.vocabulary import GridVocabulary
@@ -241,10 +244,23 @@ def _avoid_traps_of_4bit_on_a_cpu(model: PreTrainedModel, model_dir) -> None:
                 )
 
 
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """No bars from transformers: a model of a few MB is there at once, and papermill would save a frozen widget."""
+    shown = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()
+
+
 def _or_model_error(model_dir, load):
     """Hugging Face's errors are paragraphs: keep the first line and say which folder."""
     try:
-        return load()
+        with without_progress_bars():
+            return load()
     except Exception as error:  # tokenizers, safetensors and accelerate each raise types of their own
         first_line = str(error).strip().split("\n")[0]
         raise ModelError(f"{model_dir}: cannot be loaded ({first_line})") from error
