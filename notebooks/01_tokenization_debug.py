@@ -231,6 +231,12 @@ plot.explore_tokens(sequences, vocabulary.symbol, names=[f"pseudo-task {i}" for 
 plot.explore_augmentations(task)
 
 # %% [markdown]
+# And through the other tasks of the same source; `task_id` takes any of them.
+
+# %%
+plot.explore_tasks(list(tasks.values()))
+
+# %% [markdown]
 # ## Results
 
 # %%

@@ -69,7 +69,7 @@ trust_remote_code: bool = None  # run Python code found in the model folder
 # %%
 from arc_helpers import arc, lm, plot, runs, ttt
 
-run = runs.start_notebook("02_multilora_ttt", globals())
+run = runs.start_notebook("02_multilora_ttt", globals(), fresh=False)
 config = run.config
 deadline = runs.Deadline(config.deadline_seconds)
 
@@ -91,11 +91,12 @@ print(f"{len(tasks)} tasks, {sum(len(task.test) for task in tasks)} test inputs,
 
 # %% [markdown]
 # The submission is written before anything is loaded that could fail, with the fallback `[[0]]` for every test
-# input, and is replaced atomically after every group of tasks. Whatever kills this run, the file stays valid.
+# input, and is replaced atomically after every group of tasks. Whatever kills this run, the file stays valid, and the
+# same command goes on where it stopped.
 
 # %%
 num_tests = arc.num_tests_of(tasks, faults)
-writer = arc.SubmissionWriter(run.out_dir / "submission.json", num_tests)
+writer = arc.SubmissionWriter(run.out_dir / "submission.json", num_tests, resume=run.resumed)
 assert arc.validate_submission(writer.path, num_tests) == []
 writer.path
 
@@ -206,7 +207,9 @@ print("last steps:", deep_losses[-4:].mean(axis=0).round(3))
 
 # %%
 settings = ttt.settings_from(config, run.seed)
-results = ttt.solve_tasks(base, tasks, settings, run.log, writer, faults=faults, deadline=deadline)
+results = ttt.solve_tasks(
+    base, tasks, settings, run.log, writer, faults=faults, deadline=deadline, resume=run.resumed
+)
 print(
     f"{len(results)} of {len(tasks)} tasks went through; {writer.path} is valid:",
     arc.validate_submission(writer.path, num_tests) == [],
@@ -229,8 +232,9 @@ for record in runs.read_jsonl(run.out_dir / "tasks.jsonl"):
 import numpy as np
 
 shown = list(results.values())[: 2 * config.k]
-losses = np.stack([result.losses for result in shown], axis=1)  # [steps, tasks]
-picture = plot.plot_losses(losses, [result.task_id for result in shown])
+losses = np.array([result.losses for result in shown]).T  # [steps, tasks]
+names = [result.task_id for result in shown]
+picture = plot.plot_losses(losses, names) if losses.size else plot.plot_task(tasks[0])  # steps=0: nothing to draw
 run.log.figure(picture, "losses")
 picture
 
@@ -239,8 +243,13 @@ picture
 # is a sign of quality that needs no label.
 
 # %%
-most = max(results.values(), key=lambda result: max((ranked[0].votes for ranked in result.ranked if ranked), default=0))
-wall = [(f"{answer.votes} votes, log p {answer.logprob:.2f}", answer.grid) for answer in most.ranked[0][:8]]
+def most_votes(result):
+    return max((ranked[0].votes for ranked in result.ranked if ranked), default=0)
+
+
+most = max(results.values(), key=most_votes, default=None)
+answers = most.ranked[0][:8] if most else []
+wall = [(f"{answer.votes} votes, log p {answer.logprob:.2f}", answer.grid) for answer in answers]
 picture = plot.plot_gallery(wall) if wall else plot.plot_task(tasks[0])
 run.log.figure(picture, "candidates")
 picture
@@ -256,7 +265,7 @@ if config.control and not deadline.passed:
     control_log = runs.RunLog(run.out_dir / "control", "control", profile, run.seed, config, run.device)
     control_writer = arc.SubmissionWriter(control_log.out_dir / "submission.json", num_tests)
     untrained = ttt.settings_from(config.model_copy(update={"steps": 0}), run.seed)
-    ttt.solve_tasks(base, tasks, untrained, control_log, control_writer, deadline=deadline)
+    ttt.solve_tasks(base, tasks, untrained, control_log, control_writer, deadline=deadline, resume=run.resumed)
 
 # %%
 readable = {task.id for task in tasks}
@@ -300,7 +309,6 @@ plot.explore_predictions(drawn) if drawn else None
 # ## Results
 
 # %%
-statuses = [record["status"] for record in runs.read_jsonl(run.out_dir / "tasks.jsonl")]
 problems = arc.validate_submission(writer.path, num_tests)
 score, untrained = scores.get("trained"), scores.get("control")
 summary = run.log.close(
@@ -310,10 +318,8 @@ summary = run.log.close(
     steps=config.steps,
     views=config.views,
     tasks=len(tasks),
-    answered=statuses.count("answered"),
-    errors=statuses.count("error"),
     unreadable=len(faults),
-    out_of_time=statuses.count("out of time"),
+    **vars(results.counts),  # answered, fallback, errors, out_of_time, resumed
     valid=not problems,
     scored=bool(scores),
     **(score.summary() if score else {}),

@@ -230,7 +230,9 @@ def attention_mask_4d(mask: Tensor | None, queries: int, keys: int) -> Tensor | 
         if mask is None and 1 < queries < keys:
             return torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)[None, None]
         return mask
-    if queries == 1 or not bool(mask.all()):
+    if queries == 1:  # one new token sees all real ones before it
+        return mask[:, None, None, :].bool()
+    if not bool(mask.all()):
         causal = torch.ones(queries, keys, dtype=torch.bool, device=mask.device).tril(keys - queries)
         seen = causal & mask[:, None, None, :].bool()
         # a padded query sees itself: an empty row would give NaN, which spreads through gradients

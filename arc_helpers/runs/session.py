@@ -18,10 +18,15 @@ from arc_helpers.runs.env import (
 )
 from arc_helpers.runs.log import RunLog, versions
 
+PLAN = "groups.json"  # what a run that was killed goes on from (ttt/journal.py)
+
 
 @dataclass(frozen=True)
 class Run:
-    """What a notebook needs to know about its run; out_dir is absolute."""
+    """What a notebook needs to know about its run; out_dir is absolute.
+
+    resumed: it goes on where an earlier run in this folder was killed.
+    """
 
     notebook: str
     profile: str
@@ -31,6 +36,7 @@ class Run:
     env: Environment
     device: DeviceChoice
     out_dir: Path
+    resumed: bool = False
 
 
 def start(
@@ -45,12 +51,17 @@ def start(
     """Check every parameter, choose a device, seed everything, open the log, and print the setup.
 
     notebook: "02_multilora_ttt" or "multilora_ttt". out_dir: None means artifacts/<notebook>.
-    fresh: drop this folder's earlier metrics and tasks (summary.json goes in any case: it says "finished").
+    fresh: drop this folder's earlier metrics and tasks, and do not go on with a run that was killed in it. A run
+        that has finished is never gone on with (summary.json says so; it is removed in any case).
     knobs: None means the profile's value. Raises ConfigError before anything heavy is loaded.
     """
     own = check_run(profile=profile, seed=seed, out_dir=out_dir, fresh=fresh)
     config = resolve(notebook, profile, knobs)
     folder = output_path(own.out_dir or Path("artifacts") / notebook)
+    if own.fresh or (folder / "summary.json").exists():
+        for plan in (folder / PLAN, *folder.glob(f"*/{PLAN}")):
+            plan.unlink(missing_ok=True)
+    resumed = (folder / PLAN).exists()
     earlier = ("metrics.jsonl", "tasks.jsonl", "summary.json") if own.fresh else ("summary.json",)
     for name in earlier:
         (folder / name).unlink(missing_ok=True)
@@ -64,9 +75,9 @@ def start(
         where=f"{env.kind}{', headless' if env.headless else ''}, relative paths are under {env.root}",
         device=f"{device.device}, {device.dtype}: {device.reason}",
         versions=", ".join(f"{name} {version}" for name, version in versions().items()),
-        writes=str(folder),
+        writes=str(folder) + (", going on with the run that was killed there" if resumed else ""),
     )
-    return Run(notebook, profile, own.seed, config, log, env, device, folder)
+    return Run(notebook, profile, own.seed, config, log, env, device, folder, resumed)
 
 
 def start_notebook(notebook: str, namespace: Mapping[str, Any], **options: Any) -> Run:

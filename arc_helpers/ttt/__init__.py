@@ -25,9 +25,11 @@ _WHERE = {
     "Ranked": "select",
     "two_attempts": "select",
     "vote": "select",
-    "TaskResult": "pipeline",
-    "solve_group": "pipeline",
-    "settings_from": "pipeline",
+    "TaskResult": "result",
+    "TTTSettings": "settings",
+    "settings_from": "settings",
+    "ResumeError": "journal",
+    "solve_group": "group",
     "solve_tasks": "pipeline",
 }
 __all__ = list(_WHERE)

@@ -8,13 +8,14 @@ import numpy as np
 from arc_helpers.arc import DIHEDRAL, FALLBACK, Task, Transform, as_grid, color_permutation
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.lm.prompt import Encoded, TaskTooLong, answer_grid, encode
-from arc_helpers.ttt.decode import generate_with_lora
 from arc_helpers.ttt.multilora import MultiLoRAModel
 from arc_helpers.ttt.result import TaskResult
 from arc_helpers.ttt.score import score_answers
-from arc_helpers.ttt.select import Candidate, product_of_experts, two_attempts, vote
+from arc_helpers.ttt.search import answers_with_lora
+from arc_helpers.ttt.select import Candidate, product_of_experts, same_size_first, two_attempts, vote
 from arc_helpers.ttt.settings import TTTSettings
 
+MOST_SCORED = 20  # distinct answers to a test input that are scored in every view
 LARGEST_ANSWER = 30 * 31 + 1  # tokens of a 30 × 30 grid with its row ends and the end token
 
 
@@ -55,19 +56,32 @@ def answer_group(
         jobs += _jobs(lm, slot, task, settings, result.notes)
     candidates: dict[tuple[int, int], list[Candidate]] = {}
     if jobs:
-        answers = generate_with_lora(
-            model, [j.prompt.input_ids for j in jobs], [j.slot for j in jobs], [j.room for j in jobs]
+        decoded = answers_with_lora(
+            settings.strategy,
+            model,
+            [j.prompt.input_ids for j in jobs],
+            [j.slot for j in jobs],
+            [j.room for j in jobs],
+            min_prob=settings.min_prob,
         )
-        for job, answer in zip(jobs, answers, strict=True):
+        for job, answer in ((job, answer) for job, own in zip(jobs, decoded, strict=True) for answer in own):
             grid = answer_grid([*answer.token_ids, lm.vocabulary.end], lm.vocabulary) if answer.finished else None
             if grid is not None:
                 mean = answer.logprob / (len(answer.token_ids) + 1)
                 candidate = Candidate(job.view.inverse.grid(grid), job.view.name, mean)
                 candidates.setdefault((job.slot, job.test_index), []).append(candidate)
     for slot, (task, result) in enumerate(zip(tasks, results, strict=True)):
-        result.ranked = [vote(candidates.get((slot, i), [])) for i in range(len(task.test))]
+        voted = [vote(candidates.get((slot, i), []), task.train) for i in range(len(task.test))]
+        # a search may propose many grids; those with fewest votes are not worth a score
+        result.ranked = [
+            same_size_first(v, task.train, t.input)[:MOST_SCORED] for v, t in zip(voted, task.test, strict=True)
+        ]
     if settings.select == "product":
         _rank_by_product(model, jobs, results)
+        for task, result in zip(tasks, results, strict=True):
+            result.ranked = [
+                same_size_first(r, task.train, t.input) for r, t in zip(result.ranked, task.test, strict=True)
+            ]
     for result in results:
         result.attempts = [two_attempts(ranked) or (as_grid(FALLBACK),) * 2 for ranked in result.ranked]
 

@@ -44,8 +44,3 @@ class SlotBank(nn.Module):
     def slot(self, k: int) -> dict[str, Tensor]:
         """Copies of one slot's tensors, by name."""
         return {name: view[k].detach().clone() for name, view in self._views.items()}
-
-    @torch.no_grad()
-    def restore(self, saved: Tensor, slots: Tensor) -> None:
-        """Take the rows `slots` (bool [K]) from a copy of `flat`."""
-        self.flat.copy_(torch.where(slots[:, None], saved, self.flat))

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
@@ -36,23 +35,26 @@ def generate_with_lora(
     Only tokens that keep the answer a rectangle of at most 30 × 30 are possible (`GridGrammar`). Rows that have
     ended leave the batch. `use_cache=False` runs every step on the whole sequences: slow, the tests' reference.
     """
+    end = model.lm.vocabulary.end
     answers: dict[int, Generated] = {}
-    rows = list(range(len(prompts)))  # which prompt each row of the batch belongs to
+    owner = list(range(len(prompts)))  # which prompt each row of the batch belongs to
     writing = Writing(model, prompts, slots, use_cache=use_cache)
     logprobs = torch.zeros(len(prompts), dtype=torch.float64, device=model.lm.device)
-    while rows:
+    while owner:
         best, tokens = writing.scores().max(dim=-1)
-        writing.push(tokens)
         logprobs = logprobs + best
-        done = writing.grammar.done.tolist()
-        keep = [row for row, i in enumerate(rows) if not done[row] and writing.length < max_new_tokens[i]]
-        if len(keep) == len(rows):
-            continue
-        for row in set(range(len(rows))) - set(keep):
-            answers[rows[row]] = writing.answer(row, logprobs[row].item())
-        index = torch.tensor(keep, dtype=torch.long, device=model.lm.device)
-        writing.select(index)
-        rows, logprobs = [rows[row] for row in keep], logprobs[index]
+        keep = []
+        for row, (i, token) in enumerate(zip(owner, tokens.tolist(), strict=True)):
+            if token != end and writing.length + 1 < max_new_tokens[i]:
+                keep.append(row)
+            else:
+                answers[i] = writing.answer(row, token, logprobs[row].item())
+        if len(keep) < len(owner):
+            keep = [keep[i] for i in settled(keep)]
+            index = torch.tensor(keep, dtype=torch.long, device=model.lm.device)
+            writing.select(index)
+            owner, tokens, logprobs = [owner[row] for row in keep], tokens[index], logprobs[index]
+        writing.push(tokens)
     return [answers[i] for i in range(len(prompts))]
 
 
@@ -106,11 +108,10 @@ class Writing:
         if self.cache is not None:
             self.cache.batch_select_indices(rows)
 
-    def answer(self, row: int, logprob: float) -> Generated:
-        """What stands in a row."""
-        tokens = self.ids[row, self.start :].tolist()
-        finished = bool(self.grammar.done[row])
-        return Generated(tokens[:-1] if finished else tokens, logprob, finished)
+    def answer(self, row: int, last: int, logprob: float) -> Generated:
+        """What stands in a row, and a `last` token behind it."""
+        said, finished = self.ids[row, self.start :].tolist(), last == self.model.lm.vocabulary.end
+        return Generated(said if finished else [*said, last], logprob, finished)
 
     def _next_position(self) -> Tensor:
         """Position ids [N, 1(, 3)] of the tokens to be written: nothing before them need be looked at again."""
@@ -122,7 +123,7 @@ class Writing:
 
 
 class RoomyLayer(DynamicLayer):
-    """A layer's keys and values in buffers with room behind them, so that a new token is all that is copied.
+    """A layer's keys and values in buffers with room for more: only what is new or moves is copied.
 
     `DynamicLayer` concatenates: it copies the whole cache for every token, half of a step's time on a CPU.
     """
@@ -133,21 +134,47 @@ class RoomyLayer(DynamicLayer):
         """Append [N, heads, n, d]; returns all keys and values so far, views of the buffers."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-            self.buffers = [x[:, :, :0] for x in (key_states, value_states)]
-        old = self.get_seq_length()
+            self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
+            self.buffers = self.keys, self.values
+        rows, old = len(key_states), self.keys.shape[2]
         new = old + key_states.shape[2]
         if new > self.buffers[0].shape[2]:
-            self.buffers = [F.pad(b[:, :, :old], (0, 0, 0, new + self.room - old)) for b in self.buffers]
-        for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
-            buffer[:, :, old:new] = states
-        self.keys, self.values = (buffer[:, :, :new] for buffer in self.buffers)
+            self._reserve(rows, new + self.room)
+        self.keys, self.values = (buffer[:rows, :, :new] for buffer in self.buffers)
+        self.keys[:, :, old:], self.values[:, :, old:] = key_states, value_states
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Only these rows [n], with their room."""
-        used = self.get_seq_length()
-        self.buffers = [buffer[indices] for buffer in self.buffers]
-        self.keys, self.values = (buffer[:, :, :used] for buffer in self.buffers)
+        """Go on with these rows [n]; those that stay where they are are not copied."""
+        rows, length = len(indices), self.keys.shape[2]
+        moved = (indices != torch.arange(rows, device=indices.device)).nonzero()[:, 0]
+        keys, values = self.keys[indices[moved]], self.values[indices[moved]]
+        if rows > len(self.buffers[0]):
+            self._reserve(rows + rows // 4, self.buffers[0].shape[2])
+        self.keys, self.values = (buffer[:rows, :, :length] for buffer in self.buffers)
+        self.keys[moved], self.values[moved] = keys, values
+
+    def _reserve(self, rows: int, length: int) -> None:
+        """Larger buffers that begin with what there is."""
+        states = self.keys, self.values
+        self.buffers = tuple(x.new_empty(rows, x.shape[1], length, x.shape[3]) for x in states)
+        for buffer, x in zip(self.buffers, states, strict=True):
+            buffer[: len(x), :, : x.shape[2]] = x
+
+
+def settled(parents: Sequence[int]) -> list[int]:
+    """An order of branches, given the row that each continues, in which most stand where that row stood.
+
+    A batch's order means nothing, and a row that stays need not be copied.
+    """
+    places: list[int | None] = [None] * len(parents)
+    movers = []
+    for branch, row in enumerate(parents):
+        if row < len(places) and places[row] is None:
+            places[row] = branch
+        else:
+            movers.append(branch)
+    return [movers.pop() if branch is None else branch for branch in places]
 
 
 def left_pad(prompts: Sequence[np.ndarray], pad: int, device) -> tuple[torch.Tensor, torch.Tensor]:

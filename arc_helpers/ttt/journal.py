@@ -92,7 +92,7 @@ def _first_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | No
 
 
 def _weights_crc(model: torch.nn.Module) -> str:
-    """Of the first numbers of every weight: quick for a large model, and different after any training."""
+    """Of the first numbers of every weight: quick for a large model, and another one after any training."""
     samples = [p.detach().reshape(-1)[:SAMPLE].cpu().contiguous().view(torch.uint8) for p in model.parameters()]
     return _crc(*(sample.numpy().tobytes() for sample in samples))
 

@@ -89,21 +89,19 @@ class MultiLoRAModel(nn.Module):
 
     def logits(self, hidden: Tensor, slots: Tensor | None = None) -> Tensor:
         """Logits [N, n, V] of final hidden states [N, n, H], in the adapters' dtype."""
-        head, dtype = self.lm.head, self.bank.flat.dtype
-        if self.mode == "head":
-            hidden = self.adapt(hidden, slots)
+        head, dtype, slots = self.lm.head, self.bank.flat.dtype, self._merged(slots)
         logits = head(hidden.to(head.weight.dtype)).to(dtype)
+        if self.mode == "head":
+            # (h + s·h·A·B)·Wᵀ = h·Wᵀ + s·(h·A)·(B·Wᵀ): nothing as wide as h is made or differentiated
+            A, B = self._of("A", slots), self._of("B", slots)
+            narrow = torch.bmm(_blocks(hidden.to(dtype), len(A)), A)  # [S, n, r]
+            wide = F.linear(B.to(head.weight.dtype), head.weight).to(dtype)  # [S, r, V]
+            return torch.baddbmm(_blocks(logits, len(A)), narrow, wide, alpha=self.scaling).view_as(logits)
         if "head" in self.bank:
             delta = self._of("head", slots)  # [S, V, H]
             x = _blocks(hidden.to(dtype), len(delta))
-            logits = torch.baddbmm(_blocks(logits, len(delta)), x, delta.mT).view_as(logits)
+            return torch.baddbmm(_blocks(logits, len(delta)), x, delta.mT).view_as(logits)
         return logits
-
-    def adapt(self, hidden: Tensor, slots: Tensor | None = None) -> Tensor:
-        """Mode "head": final hidden states [N, n, H] of any dtype through the adapters, in the adapters' dtype."""
-        A, B = self._of("A", slots), self._of("B", slots)
-        x = _blocks(hidden.to(A.dtype), len(A))
-        return torch.baddbmm(x, torch.bmm(x, A), B, alpha=self.scaling).view_as(hidden)
 
     def forward(self, input_ids: Tensor | None = None, slots: Tensor | None = None, **inputs) -> Tensor:
         """logits [N, T, V] of token ids [N, T] (or `inputs_embeds`), each row with its own adapter."""
@@ -112,7 +110,7 @@ class MultiLoRAModel(nn.Module):
     @contextmanager
     def attached(self, slots: Tensor | None = None) -> Iterator[None]:
         """The base with the adapters of `slots` in it, while the context lasts."""
-        self._slots = slots
+        self._slots = self._merged(slots)
         handles = [module.register_forward_hook(hook) for module, hook in self._hooks]
         try:
             yield
@@ -120,6 +118,15 @@ class MultiLoRAModel(nn.Module):
             self._slots = None
             for handle in handles:
                 handle.remove()
+
+    def _merged(self, slots: Tensor | None) -> Tensor | None:
+        """The same rows as fewer, larger blocks where neighbours share a slot: fewer weights to gather, or none."""
+        if slots is None:
+            return None
+        values, counts = slots.unique_consecutive(return_counts=True)
+        if counts.numel() and counts.min() == counts.max():
+            slots = values
+        return None if slots.tolist() == list(range(self.num_slots)) else slots
 
     def _of(self, name: str, slots: Tensor | None) -> Tensor:
         """The weights of `slots`, [S, …]."""

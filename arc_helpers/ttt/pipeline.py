@@ -2,10 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -50,8 +49,8 @@ def solve_tasks(
     """Solve tasks group by group, short ones first; a failed task costs itself only, and is listed with its error.
 
     Each result is in results/<id>.json, submission.json, predictions/<id>.txt and tasks.jsonl before the next group
-    starts. A group that does not fit into the deadline, by the pace so far, is not started: its tasks keep their
-    fallback attempts and are listed as out of time; no task is trained less than the settings say.
+    starts. A group that does not fit into the deadline, by the pace of the one before, is not started: its tasks keep
+    their fallback attempts and are listed as out of time; no task is trained less than the settings say.
 
     resume: go on where a killed run in this folder stopped, if there is one. Its groups are kept, what it finished
     is read back, and metrics.jsonl and tasks.jsonl are written again from that; the submission ends with the same
@@ -66,18 +65,81 @@ def solve_tasks(
         (log.out_dir / table).unlink(missing_ok=True)
     for fault in faults:
         log.task(fault.id, status="unreadable", error=fault.message)
-    pace, solved, statuses = _Pace(deadline or Deadline(None)), Solved(), Counter()
+    deadline = deadline or Deadline(None)
+    pace, solved, statuses = _Pace(deadline), Solved(), Counter()
     for group in progress(journal.groups, desc="groups"):
         results = journal.read(group)
-        statuses["resumed"] += len(results or ())
+        statuses["resumed"] += len(results or [])
         if results is None:
-            results = pace.solve(partial(solve_group, lm, settings=settings), [by_id[i] for i in group], lengths, log)
+            tokens = sum(lengths[task_id] for task_id in group)
+            results = []
+            if pace.fits(tokens):
+                with pace.measured(tokens):
+                    results = solve_or_split(
+                        lambda part: solve_group(lm, part, settings),
+                        [by_id[task_id] for task_id in group],
+                        deadline,
+                        log.out_dir / "errors.log",
+                    )
             journal.write(results)
         _report(group, results, log, writer)
-        solved.update((r.task_id, r) for r in results if not r.error)
-        statuses.update(r.status for r in results)
+        solved.update({result.task_id: result for result in results if not result.error})
+        statuses.update(result.status for result in results)
         statuses["out of time"] += len(group) - len(results)
     solved.counts = Counts(
         statuses["answered"], statuses["fallback"], statuses["error"], statuses["out of time"], statuses["resumed"]
     )
     return solved
+
+
+class _Pace:
+    """Whether a group fits into what is left, by the seconds a token took in the group before, which is of like length
+    since groups are sorted."""
+
+    def __init__(self, deadline: Deadline):
+        self.deadline, self.seconds_a_token = deadline, 0.0
+
+    def fits(self, tokens: int) -> bool:
+        return not self.deadline.passed and self.seconds_a_token * tokens <= self.deadline.left
+
+    @contextmanager
+    def measured(self, tokens: int) -> Iterator[None]:
+        before = self.deadline.left
+        yield
+        if math.isfinite(before):
+            self.seconds_a_token = (before - self.deadline.left) / tokens
+
+
+def _report(group: Sequence[str], results: Sequence[TaskResult], log: RunLog, writer: SubmissionWriter) -> None:
+    """A group's losses, attempts and lines, in every file that others read."""
+    trained = [result for result in results if len(result.losses)]
+    for step in range(max((len(result.losses) for result in trained), default=0)):
+        log.metric(step, **{f"loss_{r.task_id}": float(r.losses[step]) for r in trained})
+    for result in results:
+        if result.error:
+            log.task(result.task_id, status=result.status, error=result.error)
+            continue
+        writer.set(result.task_id, result.attempts)
+        atomic_write_text(log.out_dir / "predictions" / f"{result.task_id}.txt", prediction_text(result))
+        log.task(
+            result.task_id,
+            status=result.status,
+            loss_first=_finite(result.losses[:1]),
+            loss_last=_finite(result.losses[-5:]),
+            votes=[ranked[0].votes if ranked else 0 for ranked in result.ranked],
+            distinct=[len(ranked) for ranked in result.ranked],
+            notes=result.notes,
+        )
+    done = {result.task_id for result in results}
+    for task_id in (task_id for task_id in group if task_id not in done):
+        log.task(task_id, status="out of time")
+
+
+def _longest(task: Task, lm: LoadedLM) -> int:
+    """Tokens of the longest leave-one-out sequence, near enough to sort by."""
+    grids = [g for p in task.train for g in (p.input, p.output)] + [p.input for p in task.test]
+    return min(lm.max_len, sum(g.size + g.shape[0] + 1 for g in grids))
+
+
+def _finite(losses: np.ndarray) -> float | None:
+    return float(losses.mean()) if len(losses) and np.isfinite(losses).all() else None

@@ -31,7 +31,7 @@ class TaskResult:
 
     @property
     def status(self) -> str:
-        """ "answered", "fallback" (some test input has no answer) or "error"."""
+        """One of "answered", "fallback" (some test input has no answer) and "error"."""
         if self.error:
             return "error"
         return "answered" if all(self.ranked) else "fallback"

@@ -16,6 +16,8 @@ class TTTSettings:
     lr: float = 1e-2
     views: int = 8
     mode: str = "head"
+    strategy: str = "greedy"  # how answers are decoded: greedy, beam or dfs (search.STRATEGIES)
+    min_prob: float = 0.1  # dfs: every answer at least as likely
     select: str = "product"  # or "votes"
     colors: bool = True  # permute colours in the pseudo-tasks, too
     seed: int = 0

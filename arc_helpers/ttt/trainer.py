@@ -16,6 +16,7 @@ from arc_helpers.ttt.multilora import MultiLoRAModel
 from arc_helpers.ttt.optim import MultiLoraAdamW
 
 FP16_LOSS_SCALE = 1024.0  # a power of two, so that scaling changes no digit
+CPU_TOKENS = 1024
 SMOOTHING = 0.9  # of the loss that early stopping looks at: about the last ten steps
 
 
@@ -62,6 +63,7 @@ def train_slots(
     max_grad_norm: float | None = 1.0,
     warmup: float = 0.1,
     batch: int = 1,
+    max_tokens: int | None = None,
     patience: int | None = None,
     loss_scale: float | None = None,
     max_skips: int = 5,
@@ -75,6 +77,8 @@ def train_slots(
     clip, moments and finite gate, so the result equals K separate trainings. The learning rate rises over the first
     `warmup` of the steps and then falls linearly to zero.
 
+    max_tokens: padded tokens that go through the model at once; slots beyond that take turns within the step, which
+        changes no result. None: 1024 on a CPU, whose caches hold no more, else no limit.
     patience: a slot whose smoothed loss has not reached a new low for that many steps is finished and costs nothing
         from then on; and every slot ends with the weights it had at its lowest. None: all steps, last weights.
     loss_scale: what losses are multiplied by on the way back, a power of two; None: 1024 over a base in float16,
@@ -93,36 +97,33 @@ def train_slots(
     start = model.bank.flat.clone()
     best = _Best(model.bank, patience) if patience is not None else None
     optimizer = MultiLoraAdamW(model.bank, lr, weight_decay=weight_decay, max_grad_norm=max_grad_norm)
+    if max_tokens is None and device.type == "cpu":
+        max_tokens = CPU_TOKENS
     if loss_scale is None:
         loss_scale = FP16_LOSS_SCALE if model.lm.dtype == torch.float16 else 1.0
     scale = torch.full_like(optimizer.lr, loss_scale)  # [K]
     skips = np.zeros(num_slots, dtype=int)
     draws = [_endless(len(pool), seed) for pool in pools]
-
-    def close(k: int, state: SlotState, weights: Tensor | None) -> None:
-        states[k] = state
-        if weights is not None:
-            model.bank.flat[k] = weights[k]
-
     for step in range(steps):
         chosen = [k for k, state in enumerate(states) if state is SlotState.ACTIVE]
         if not chosen:
             break
         examples = [pools[k][next(draws[k])] for k in chosen for _ in range(batch)]
-        result.tokens += sum(map(len, examples))
-        result.padded_tokens += len(examples) * max(map(len, examples))
-        slots = torch.tensor(chosen, device=device)
         optimizer.lr.fill_(lr * _rate(step, steps, warmup))
         optimizer.zero_grad()
-        # a finished slot is not run; with all slots there, their weights need not be gathered
-        losses = slot_losses(model, examples, None if len(chosen) == num_slots else slots)
-        _backward((losses * scale[slots]).sum())
-        result.losses[step, chosen] = losses.detach().cpu().numpy()
+        at_once = len(chosen) if max_tokens is None else max(1, max_tokens // (batch * max(map(len, examples))))
+        for first in range(0, len(chosen), at_once):  # a finished slot is not run
+            some, theirs = chosen[first : first + at_once], examples[first * batch : (first + at_once) * batch]
+            result.tokens += sum(map(len, theirs))
+            result.padded_tokens += len(theirs) * max(map(len, theirs))
+            slots = torch.tensor(some, device=device)
+            losses = slot_losses(model, theirs, slots)
+            _backward((losses * scale[slots]).sum())  # a slot's gradient comes from its own turn alone
+            result.losses[step, some] = losses.detach().cpu().numpy()
         if best is not None:
             for k in best.look(step, result.losses[step]):
-                close(k, SlotState.FINISHED, best.weights)
-        running = torch.zeros(num_slots, dtype=torch.bool, device=device)
-        running[[k for k in chosen if states[k] is SlotState.ACTIVE]] = True
+                states[k] = SlotState.FINISHED
+        running = torch.tensor([state is SlotState.ACTIVE for state in states], device=device)
         moved = optimizer.step(running, scale)
         result.steps += moved.cpu().numpy()
         for k in (running & ~moved).nonzero().flatten().tolist():
@@ -131,11 +132,14 @@ def train_slots(
                 continue
             skips[k] += 1
             if skips[k] >= max_skips:
-                close(k, SlotState.FAILED, start)
+                states[k] = SlotState.FAILED
+                model.bank.flat[k] = start[k]
         on_step(step, result.losses[step])
     for k, state in enumerate(states):
         if state is SlotState.ACTIVE:
-            close(k, SlotState.FINISHED, best.weights if best is not None and steps else None)
+            states[k] = SlotState.FINISHED
+        if best is not None and states[k] is SlotState.FINISHED:
+            model.bank.flat[k] = best.weights[k]
     result.seconds = time.monotonic() - started
     return result
 

@@ -4,9 +4,11 @@ import json
 import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 from arc_helpers.arc import load_tasks, num_tests_of, validate_submission
@@ -74,6 +76,24 @@ def test_02_multilora_ttt(tmp_path):
         text = (tmp_path / "predictions" / f"{task.id}.txt").read_text()
         assert "MODEL OUTPUT 1" in text and "TRUE OUTPUT" not in text
         assert "TRUE OUTPUT 1" in (tmp_path / "scored" / f"{task.id}.txt").read_text()
+
+
+def test_02_goes_on_where_it_was_killed(tmp_path):
+    words = ("max_tasks=4", "max_side=6", "steps=3", "control=false")
+    whole = run("02", tmp_path / "whole", *words)
+    out_dir = tmp_path / "killed"
+    command = [sys.executable, "-m", "arc_helpers", "run", "02", "profile=tiny", f"out_dir={out_dir}", *words]
+    process = psutil.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    while process.poll() is None and len(list((out_dir / "results").glob("*.json"))) < 2:
+        time.sleep(0.02)
+    for one in (*process.children(recursive=True), process):  # its kernel is a process of its own
+        one.kill()
+    process.wait()
+    assert not (out_dir / "summary.json").exists()
+    summary = run("02", out_dir, *words)
+    assert whole["resumed"] == 0 and 2 <= summary["resumed"] <= 4
+    for name in ("submission.json", "tasks.jsonl", "metrics.jsonl"):
+        assert (out_dir / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
 def test_02_goes_on_where_a_task_is_broken(tmp_path):

@@ -163,3 +163,24 @@ def test_wandb_is_off_by_default_and_never_stops_a_run(tmp_path, monkeypatch, ca
     monkeypatch.setenv("WANDB_MODE", "offline")
     open_log(tmp_path).close()
     assert capsys.readouterr().out == "W&B: not mirrored (no disk)\n"
+
+
+def test_a_killed_run_is_gone_on_with(tmp_path):
+    def begin(**options):
+        return start("02_multilora_ttt", profile="tiny", out_dir=tmp_path, **options)
+
+    plans = [tmp_path / "groups.json", tmp_path / "control" / "groups.json"]
+
+    def plan():
+        for file in plans:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text("{}")
+
+    assert not begin(fresh=False).resumed, "nothing is there"
+    plan()
+    run = begin(fresh=False)
+    assert run.resumed and all(file.exists() for file in plans)
+    run.log.close()
+    assert not begin(fresh=False).resumed and not any(file.exists() for file in plans), "it had finished"
+    plan()
+    assert not begin(fresh=True).resumed and not any(file.exists() for file in plans)

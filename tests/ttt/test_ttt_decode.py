@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers.cache_utils import DynamicLayer
 
 from arc_helpers.lm.grammar import GridGrammar
 from arc_helpers.lm.prompt import answer_grid, encode
-from arc_helpers.ttt.decode import Generated, generate_with_lora
+from arc_helpers.ttt.decode import Generated, RoomyLayer, generate_with_lora, settled
 from arc_helpers.ttt.multilora import MultiLoRAModel
 
 NAMES = ["a", "b", "c"]
@@ -114,3 +117,27 @@ def test_a_broken_adapter_costs_its_own_rows_only(model, prompts):
 
 def test_no_prompts_no_answers(model):
     assert generate_with_lora(model, [], [], []) == []
+
+
+@given(st.lists(st.integers(0, 9), max_size=12))
+def test_settled_moves_only_what_it_must(parents):
+    order = settled(parents)
+    assert sorted(order) == list(range(len(parents)))
+    staying = sum(parents[branch] == place for place, branch in enumerate(order))
+    assert staying == len({row for row in parents if row < len(parents)})
+
+
+@given(st.lists(st.integers(1, 70) | st.lists(st.integers(0, 99), min_size=1, max_size=9), max_size=8))
+def test_a_roomy_cache_holds_what_a_dynamic_one_does(steps):
+    """A number appends that many tokens; a list selects rows: dropped, repeated and in any order."""
+    random = torch.Generator().manual_seed(0)
+    roomy, plain, rows = RoomyLayer(), DynamicLayer(), 3
+    for step in [5, *steps]:
+        if isinstance(step, int):
+            keys, values = torch.rand(2, rows, 2, step, 4, generator=random)
+            roomy.update(keys, values), plain.update(keys, values)
+        else:
+            index = torch.tensor(step) % rows
+            roomy.batch_select_indices(index), plain.batch_select_indices(index)
+            rows = len(index)
+        assert torch.equal(roomy.keys, plain.keys) and torch.equal(roomy.values, plain.values)

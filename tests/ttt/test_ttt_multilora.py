@@ -144,6 +144,14 @@ def test_first_weights_leave_the_random_stream_alone(gridlm):
         ({"r": 65}, r"r = 65: must be 1…64, the width of the hidden state"),
         ({"mode": "deep"}, r"mode = 'deep': must be one of head"),
         ({"names": []}, r"at least one slot is needed"),
+        ({"mode": "full", "r": 65}, r"r = 65: must be 1…64 \(model.layers.0.self_attn.q_proj: 64 → 64\)"),
+        ({"mode": "top_m", "top_m": 4}, r"top_m = 4: must be 1…3, the model's layers"),
+        ({"mode": "top_m", "top_m": 0}, r"top_m = 0: must be 1…3"),
+        (
+            {"mode": "full", "target_modules": ["q_proj", "qkv", "w1"]},
+            r"target_modules: qkv, w1 not in the model; its linear layers are down_proj, gate_proj, k_proj, o_proj, "
+            r"q_proj, up_proj, v_proj$",
+        ),
     ],
 )
 def test_bad_options(gridlm, options, message):
@@ -196,3 +204,81 @@ def test_adapters_over_a_bfloat16_base_with_a_trimmed_vocabulary(lms, tasks, tmp
     lm = load_causal_lm(tmp_path, device="cpu", compute_dtype="bfloat16", trim_vocab=True)
     assert lm.head.weight.dtype == torch.float32 != lm.model.model.layers[0].mlp.up_proj.weight.dtype
     train_and_answer(lm, tasks)
+
+
+def hooks(lm: LoadedLM) -> int:
+    return sum(len(module._forward_hooks) for module in lm.model.modules())
+
+
+@pytest.mark.parametrize("mode", ["top_m", "full"])
+def test_no_hook_is_left_behind(lm, tasks, mode):
+    ids, _ = padded(lm, tasks)
+    plain = lm.model(ids).logits
+    model = randomise(MultiLoRAModel(lm, ["a", "b", "c"], r=4, mode=mode))
+    with model.attached():
+        assert hooks(lm) > 0
+    assert hooks(lm) == 0
+    with pytest.raises(RuntimeError, match="halfway"), model.attached():
+        raise RuntimeError("halfway")
+    with pytest.raises(ValueError, match="3 rows for 2 slots: must be a multiple"):
+        model(ids, torch.tensor([0, 1]))
+    assert hooks(lm) == 0
+    assert torch.equal(lm.model(ids).logits, plain)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mode", MODES)
+def test_rows_in_blocks(lm, tasks, mode):
+    """Two rows a slot, any slots in any order, are as each row by itself."""
+    ids, _ = padded(lm, tasks)
+    model = randomise(MultiLoRAModel(lm, ["a", "b", "c"], r=4, mode=mode))
+    rows, slots = ids[[0, 1, 2, 0]], torch.tensor([2, 0])
+    logits = model(rows, slots)
+    for i in range(4):
+        torch.testing.assert_close(logits[i], model(rows[i : i + 1], slots[[i // 2]])[0], atol=1e-4, rtol=1e-4)
+    everyone = model(ids.repeat_interleave(2, dim=0))  # all slots in order, two rows each
+    torch.testing.assert_close(everyone[::2], model(ids), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("mode", "extra"), [("full", {"embedding", "head"}), ("top_m", {"head"}), ("head", set())])
+def test_what_is_trained_in_full_where_the_vocabulary_is_small(lm, tasks, mode, extra):
+    model = MultiLoRAModel(lm, ["a", "b"], r=4, mode=mode, top_m=1)
+    whole = {n for n in model.bank.names if not n.endswith(("A", "B"))}
+    norms = {n for n in whole if n.endswith("norm.scale")}
+    assert whole - norms == extra and bool(norms) == (mode != "head")
+    last = f"model.layers.{len(lm.model.model.layers) - 1}."
+    if mode == "top_m":
+        assert all(n.startswith((last, "model.norm")) for n in norms) and len(norms) >= 3
+    ids, labels = padded(lm, tasks[:2])
+    per_slot_cross_entropy(model(ids)[:, :-1], labels[:, 1:]).sum().backward()
+    assert all(model.bank[name].grad.flatten(1).abs().amax(dim=1).min() > 0 for name in whole)
+    without = MultiLoRAModel(lm, ["a", "b"], r=4, mode=mode, top_m=1, train_vocab=False)
+    assert all(name.endswith(("A", "B")) for name in without.bank.names)
+
+
+@torch.no_grad()
+def test_trained_in_full_means_other_weights(lm, tasks):
+    """Embedding, norms and head with a slot's deltas, by hand, in a copy of the base."""
+    ids, _ = padded(lm, tasks[:1])
+    model = MultiLoRAModel(lm, ["a"], r=4, mode="full")
+    for name in model.bank.names:
+        if not name.endswith((".A", ".B")):
+            model.bank[name].normal_(std=0.1)
+    changed = as_dtype(lm, torch.float32)
+    head = torch.nn.Linear(*lm.head.weight.T.shape, bias=False)  # a tied one must not change with the embedding
+    head.weight.copy_(lm.head.weight + model.bank["head"][0])
+    changed.model.get_input_embeddings().weight.add_(model.bank["embedding"][0])
+    for name, module in changed.model.named_modules():
+        if f"{name}.scale" in model.bank:
+            module.weight.mul_(1 + model.bank[f"{name}.scale"][0])
+    torch.testing.assert_close(model(ids), head(changed.hidden(ids).last_hidden_state), atol=1e-4, rtol=1e-4)
+
+
+def test_target_modules_and_layers(gridlm):
+    model = MultiLoRAModel(
+        gridlm, ["a"], mode="top_m", top_m=2, target_modules=["q_proj", "up_proj"], train_vocab=False
+    )
+    places = {f"model.layers.{i}.{m}" for i in (1, 2) for m in ("self_attn.q_proj", "mlp.up_proj")}
+    assert set(model.bank.names) == {f"{place}.{factor}" for place in places for factor in "AB"}
+    assert MultiLoRAModel(gridlm, ["a"], r=16, lora_alpha=8.0).scaling == 0.5
+    assert MultiLoRAModel(gridlm, ["a"], r=16, lora_alpha=8.0, use_rslora=True).scaling == 2.0

@@ -7,20 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from arc_helpers.arc import Pair, SubmissionWriter, Task, TaskFault, num_tests_of, validate_submission
+from arc_helpers.arc import Pair, SubmissionError, SubmissionWriter, Task, TaskFault, num_tests_of, validate_submission
 from arc_helpers.runs import Deadline, DeviceChoice, RunLog, read_jsonl
-from arc_helpers.ttt import pipeline
+from arc_helpers.ttt import answer, pipeline
+from arc_helpers.ttt import group as group_module
+from arc_helpers.ttt.answer import LARGEST_ANSWER, answer_group, answer_room, views_of
+from arc_helpers.ttt.group import encode_pool, solve_group
+from arc_helpers.ttt.journal import ResumeError
 from arc_helpers.ttt.multilora import MultiLoRAModel
-from arc_helpers.ttt.pipeline import (
-    LARGEST_ANSWER,
-    TTTSettings,
-    answer_room,
-    encode_pool,
-    settings_from,
-    solve_group,
-    solve_tasks,
-    views_of,
-)
+from arc_helpers.ttt.pipeline import Counts, solve_tasks
+from arc_helpers.ttt.result import TaskResult
+from arc_helpers.ttt.settings import TTTSettings, settings_from
 
 QUICK = TTTSettings(k=2, steps=12, num_pseudo=4, r=4, alpha=8.0, lr=2e-2, views=3)
 CPU = DeviceChoice("cpu", "float32", "a test")
@@ -33,7 +30,8 @@ class Run:
         self.folder = folder
         self.num_tests = num_tests_of(tasks, faults)
         log = RunLog(folder, "02", "tiny", 0, {}, device=CPU)
-        writer = SubmissionWriter(folder / "submission.json", self.num_tests)
+        resume = options.get("resume", False)
+        writer = SubmissionWriter(folder / "submission.json", self.num_tests, resume=resume)
         self.results = solve_tasks(lm, tasks, settings, log, writer, faults=faults, **options)
         self.submission = json.loads((folder / "submission.json").read_text())
         self.lines = {line["task_id"]: line for line in read_jsonl(folder / "tasks.jsonl")}
@@ -109,13 +107,14 @@ def test_answers_are_never_visible(gridlm, tasks):
 def test_no_sequence_holds_an_answer(gridlm, tasks, monkeypatch):
     """Whatever is encoded, to train on or to answer, has no grid of the answers' shape."""
     encoded = []
-    original = pipeline.encode
+    original = answer.encode
 
     def spy(task, *args, **options):
         encoded.append(task)
         return original(task, *args, **options)
 
-    monkeypatch.setattr(pipeline, "encode", spy)
+    for module in (answer, group_module):
+        monkeypatch.setattr(module, "encode", spy)
     solve_group(gridlm, [with_answers(task, SENTINEL) for task in tasks], QUICK)
     shapes = {p.output.shape for t in encoded for p in t.train + t.test if p.output is not None}
     assert len(encoded) == 3 * QUICK.num_pseudo + 4 * QUICK.views
@@ -139,25 +138,121 @@ def test_a_pool_is_the_same_whatever_the_answers(gridlm, tasks):
 def test_a_task_that_raises_costs_itself_only(gridlm, tasks, tmp_path, monkeypatch, k):
     settings = dataclasses.replace(QUICK, k=k)
     sound = Run(tmp_path / "sound", gridlm, tasks, settings)
-    original = pipeline.encode
+    original = answer.encode
 
     def poisoned(task, *args, **options):
         if task.id == "fill":
             raise RuntimeError("a bad day")
         return original(task, *args, **options)
 
-    monkeypatch.setattr(pipeline, "encode", poisoned)
+    for module in (answer, group_module):
+        monkeypatch.setattr(module, "encode", poisoned)
     run = Run(tmp_path / "poisoned", gridlm, tasks, settings)
     assert set(run.results) == {"mirror", "first"}
     for task_id in run.results:
         same_results(run.results[task_id], sound.results[task_id])
     assert run.lines["fill"] == {"task_id": "fill", "status": "error", "error": "RuntimeError: a bad day"}
+    assert run.results.counts.errors == 1
     assert run.submission["fill"] == [{"attempt_1": [[0]], "attempt_2": [[0]]}]
     assert validate_submission(run.folder / "submission.json", run.num_tests) == []
     assert (
         "a bad day" in (run.folder / "errors.log").read_text() and "poisoned" in (run.folder / "errors.log").read_text()
     )
     assert not (run.folder / "predictions" / "fill.txt").exists()
+
+
+def out_of_memory(limit: int, error: Exception):
+    """solve_group on a machine that holds `limit` tasks at once; and the sizes that were tried."""
+    original, tried = pipeline.solve_group, []
+
+    def small_machine(lm, group, settings):
+        tried.append(len(group))
+        if len(group) > limit:
+            raise error
+        return original(lm, group, settings)
+
+    return small_machine, tried
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:113] DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+    ids=["torch", "cuda", "cpu", "python"],
+)
+def test_a_group_out_of_memory_is_halved(gridlm, tasks, tmp_path, monkeypatch, error):
+    four = [*tasks, Task("mirror2", tasks[0].train, tasks[0].test)]
+    settings = dataclasses.replace(QUICK, k=4)
+    sound = Run(tmp_path / "sound", gridlm, four, settings)
+    small, tried = out_of_memory(2, error)
+    monkeypatch.setattr(pipeline, "solve_group", small)
+    run = Run(tmp_path / "small", gridlm, four, settings)
+    assert tried == [4, 2, 2]
+    for task in four:
+        same_results(run.results[task.id], sound.results[task.id])
+        assert run.lines[task.id]["notes"] == ["out of memory with 4 tasks at once: done in two halves"]
+
+
+def test_a_task_out_of_memory_alone_is_an_error(gridlm, tasks, tmp_path, monkeypatch):
+    small, tried = out_of_memory(0, MemoryError("all gone"))
+    monkeypatch.setattr(pipeline, "solve_group", small)
+    run = Run(tmp_path, gridlm, tasks, dataclasses.replace(QUICK, k=3))
+    assert tried == [3, 2, 1, 1, 1] and not run.results
+    assert {line["error"] for line in run.lines.values()} == {"MemoryError: all gone"}
+    assert run.results.counts == Counts(errors=3)
+
+
+def test_a_run_is_resumed_only_as_what_it_was(lms, tasks, tmp_path):
+    """Another model, other settings, another task: one line says what differs, and nothing is touched."""
+    gridlm, fewer = lms["gridlm"], dataclasses.replace(QUICK, steps=3)
+    Run(tmp_path, gridlm, tasks)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*.json*")}
+    other_fill = Task("fill", tasks[1].train[1:], tasks[1].test)
+    for options, words in (
+        ((lms["llama"], tasks), "model was gridlm and is llama now"),
+        ((gridlm, tasks, fewer), "steps was 12 and is 3 now"),
+        ((gridlm, [tasks[0], other_fill, tasks[2]]), "task fill was [0-9a-f]{8} and is [0-9a-f]{8} now"),
+    ):
+        with pytest.raises(ResumeError, match=words) as caught:
+            Run(tmp_path, *options, resume=True)
+        assert "\n" not in str(caught.value)
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*.json*")} == before
+    again = Run(tmp_path, gridlm, tasks, resume=True)
+    assert again.results.counts.resumed == 3
+
+
+def test_another_task_set_is_refused_by_the_submission(gridlm, tasks, tmp_path):
+    Run(tmp_path, gridlm, tasks)
+    with pytest.raises(SubmissionError, match="cannot be resumed: task first: is not in the challenge"):
+        Run(tmp_path, gridlm, tasks[:2], resume=True)
+
+
+def test_errors_are_not_tried_again_on_resuming(gridlm, tasks, tmp_path, monkeypatch):
+    """The resumed run has to end as the undisturbed one."""
+    monkeypatch.setattr(pipeline, "solve_group", out_of_memory(0, RuntimeError("no"))[0])
+    Run(tmp_path, gridlm, tasks)
+    monkeypatch.undo()
+    again = Run(tmp_path, gridlm, tasks, resume=True)
+    assert again.results == {} and again.results.counts == Counts(errors=3, resumed=3)
+
+
+def test_without_resume_all_is_done_anew(gridlm, tasks, tmp_path):
+    Run(tmp_path, gridlm, tasks)
+    fewer = Run(tmp_path, gridlm, tasks[:2], dataclasses.replace(QUICK, steps=3))
+    assert set(fewer.results) == {"mirror", "fill"} and fewer.results.counts.resumed == 0
+    assert len(fewer.metrics) == 3 and set(fewer.lines) == {"mirror", "fill"}
+    assert {file.stem for file in (tmp_path / "results").iterdir()} == {"mirror", "fill"}
+
+
+def test_everything_is_counted(gridlm, tasks, tmp_path, monkeypatch):
+    run = Run(tmp_path, gridlm, tasks)
+    statuses = [line["status"] for line in run.lines.values()]
+    assert run.results.counts == Counts(answered=statuses.count("answered"), fallback=statuses.count("fallback"))
+    assert sum(dataclasses.astuple(run.results.counts)) == 3
 
 
 def with_max_len(lm, max_len: int):
@@ -211,18 +306,42 @@ class Clock:
         return self.now
 
 
-def test_time_that_ends_between_groups_keeps_what_is_done(gridlm, tasks, tmp_path, monkeypatch):
-    clock, original = Clock(), pipeline.solve_group
+def timed_run(folder, gridlm, tasks, monkeypatch, budget, **options):
+    """A run whose groups take a second a token; and the ids of the tasks of each group that was started."""
+    clock, started, original = Clock(), [], pipeline.solve_group
 
-    def slow(*args):
-        clock.now += 8.0
-        return original(*args)
+    def slow(lm, group, settings):
+        started.append([task.id for task in group])
+        clock.now += sum(pipeline._longest(task, lm) for task in group)
+        return original(lm, group, settings)
 
     monkeypatch.setattr(pipeline, "solve_group", slow)
     settings = dataclasses.replace(QUICK, k=1)
-    run = Run(tmp_path, gridlm, tasks, settings, deadline=Deadline(10.0, clock))
-    assert len(run.results) == 2
-    assert sorted(line["status"] == "out of time" for line in run.lines.values()) == [False, False, True]
+    run = Run(folder, gridlm, tasks, settings, deadline=Deadline(budget, clock), **options)
+    monkeypatch.undo()
+    return run, started
+
+
+def test_a_group_that_does_not_fit_is_not_started(gridlm, tasks, tmp_path, monkeypatch):
+    by_length = sorted(tasks, key=lambda task: pipeline._longest(task, gridlm))
+    a, b, c = (pipeline._longest(task, gridlm) for task in by_length)
+    for budget, n in ((a + b + c, 3), (a + b + c - 1, 2), (a + b - 1, 1), (1, 1), (0, 0)):
+        run, started = timed_run(tmp_path / str(budget), gridlm, tasks, monkeypatch, budget)
+        assert started == [[task.id] for task in by_length[:n]], "short tasks first"
+        assert list(run.results) == [task.id for task in by_length[:n]]
+        late = {task_id for task_id, line in run.lines.items() if line["status"] == "out of time"}
+        assert late == {task.id for task in by_length[n:]} and len(run.lines) == 3
+        assert run.results.counts.out_of_time == 3 - n
+        assert all(len(result.losses) == QUICK.steps for result in run.results.values()), "never fewer steps"
+        assert validate_submission(run.folder / "submission.json", run.num_tests) == []
+
+
+def test_what_was_out_of_time_is_done_on_resuming(gridlm, tasks, tmp_path, monkeypatch):
+    whole = Run(tmp_path / "whole", gridlm, tasks, dataclasses.replace(QUICK, k=1))
+    timed_run(tmp_path / "late", gridlm, tasks, monkeypatch, 1)
+    rest, started = timed_run(tmp_path / "late", gridlm, tasks, monkeypatch, None, resume=True)
+    assert len(started) == 2 and rest.results.counts.resumed == 1
+    assert rest.submission == whole.submission and rest.lines == whole.lines
 
 
 def test_unreadable_tasks_are_listed_and_stay_in_the_submission(gridlm, tasks, tmp_path):
@@ -272,7 +391,7 @@ def test_candidates_are_turned_back(gridlm, tasks, monkeypatch):
 
         return Generated(ids, -1.0, True)
 
-    monkeypatch.setattr(pipeline, "generate_with_lora", oracle)
+    monkeypatch.setattr(answer, "generate_with_lora", oracle)
     result = solve_group(gridlm, [task], dataclasses.replace(QUICK, views=16, steps=0))[0]
     assert [r.votes for r in result.ranked[0]] == [16]
     assert (result.attempts[0][0] == truth).all() and (result.attempts[0][1] == truth).all()
@@ -292,8 +411,8 @@ def test_the_answer_group_can_be_run_on_its_own(gridlm, tasks):
     """Notebooks answer before and after training with one function."""
     blind = [task.without_answers() for task in tasks]
     model = MultiLoRAModel(gridlm, [t.id for t in blind], r=4)
-    results = [pipeline.TaskResult(t.id) for t in blind]
-    pipeline.answer_group(model, blind, results, QUICK)
+    results = [TaskResult(t.id) for t in blind]
+    answer_group(model, blind, results, QUICK)
     untrained = solve_group(gridlm, blind, dataclasses.replace(QUICK, steps=0))
     assert [attempts_of(r) for r in results] == [attempts_of(r) for r in untrained]
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from arc_helpers.ttt.cache import AnswerFeatures
-from arc_helpers.ttt.multilora import MultiLoRAModel
-from arc_helpers.ttt.trainer import train_multi_lora
+from arc_helpers.lm.prompt import Encoded, encode
+from arc_helpers.ttt.cache import AnswerFeatures, prepare, slot_losses
+from arc_helpers.ttt.multilora import MODES, MultiLoRAModel
+from arc_helpers.ttt.trainer import SlotState, train_multi_lora, train_slots
 
 NAMES = ["a", "b", "c"]
 
@@ -121,3 +122,161 @@ def test_clipping_is_each_slots_own(gridlm, pools):
     torch.testing.assert_close(beside.A[1], alone.A[0], atol=1e-7, rtol=0)
     torch.testing.assert_close(beside.B[1], alone.B[0], atol=1e-7, rtol=0)
     assert alone.B.abs().max() > 1e-5
+
+
+@pytest.fixture
+def encoded(lms, tasks) -> list[list[Encoded]]:
+    """Pools of one, two and two sequences, of many lengths, for any of the models."""
+    voc = lms["gridlm"].vocabulary
+    mirror, fill, first = (encode(task, voc, all_outputs=True) for task in tasks)
+    return [[mirror], [fill, encode(tasks[1], voc, max_len=30)], [first, encode(tasks[2], voc, test_index=1)]]
+
+
+def train_depth(lm, mode, names, encoded, steps=6, cached=True, lr=1e-3, **options):
+    """In float32, where Adam makes much of the rounding of tiny gradients: test_ttt_peft.py has the exact ones."""
+    model = MultiLoRAModel(lm, names, r=4, mode=mode, top_m=1 if mode == "top_m" else None)
+    return model, train_slots(model, prepare(model, encoded) if cached else encoded, steps=steps, lr=lr, **options)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_in_every_depth_three_together_equal_three_alone(lm, encoded, mode):
+    together, training = train_depth(lm, mode, NAMES, encoded)
+    for k, name in enumerate(NAMES):
+        alone, own = train_depth(lm, mode, [name], [encoded[k]])
+        torch.testing.assert_close(alone.bank.flat[0], together.bank.flat[k], atol=2e-5, rtol=0)
+        np.testing.assert_allclose(own.losses[:, 0], training.losses[:, k], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("mode", ["top_m", "head"])
+def test_cached_equals_uncached(lm, encoded, mode):
+    """Uncached, the whole base runs in every step, with hooks in its last layers (or behind it) only."""
+    cached, training = train_depth(lm, mode, NAMES, encoded)
+    plain, own = train_depth(lm, mode, NAMES, encoded, cached=False)
+    torch.testing.assert_close(plain.bank.flat, cached.bank.flat, atol=2e-5, rtol=0)
+    np.testing.assert_allclose(own.losses, training.losses, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_in_every_depth_a_broken_slot_leaves_the_others_bit_for_bit(gridlm, encoded, mode):
+    """NaN in one slot's weights, as a step gone wrong leaves them."""
+
+    def run(poison: bool):
+        model = MultiLoRAModel(gridlm, NAMES, r=4, mode=mode)
+        if poison:
+            model.bank.flat[1, 3] = torch.nan
+        return model, train_slots(model, prepare(model, encoded), steps=8, max_skips=20)
+
+    (poisoned, training), (sound, expected) = run(True), run(False)
+    assert np.isnan(training.losses[:, 1]).all() and training.steps.tolist() == [8, 0, 8]
+    assert torch.equal(poisoned.bank.flat[[0, 2]], sound.bank.flat[[0, 2]])
+    np.testing.assert_array_equal(training.losses[:, [0, 2]], expected.losses[:, [0, 2]])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_in_every_depth_an_idle_slot_stays_as_it_is(gridlm, encoded, mode):
+    model, training = train_depth(gridlm, mode, NAMES, [encoded[0], [], encoded[2]])
+    fresh = MultiLoRAModel(gridlm, NAMES, r=4, mode=mode, top_m=1 if mode == "top_m" else None)
+    assert torch.equal(model.bank.flat[1], fresh.bank.flat[1])
+    assert not torch.isclose(model.bank.flat, fresh.bank.flat).all(dim=1)[[0, 2]].any()
+    assert training.states == [SlotState.FINISHED, SlotState.PENDING, SlotState.FINISHED]
+    assert training.steps.tolist() == [6, 0, 6]
+
+
+def test_several_sequences_a_step_count_as_one_of_all_their_tokens(gridlm, encoded):
+    model = MultiLoRAModel(gridlm, ["a", "b"], r=4, mode="full")
+    pairs = [encoded[1], encoded[2]]
+    losses = slot_losses(model, [e for pair in pairs for e in pair], torch.arange(2))
+    for k, pair in enumerate(pairs):
+        each = [slot_losses(model, [e], torch.tensor([k])).item() for e in pair]
+        expected = np.average(each, weights=[e.answer_tokens for e in pair])
+        assert losses[k].item() == pytest.approx(expected, abs=1e-5)
+    _, training = train_depth(gridlm, "full", ["a", "b"], pairs, steps=2, batch=2)
+    assert training.tokens == 2 * sum(len(e) for pair in pairs for e in pair)
+    with pytest.raises(ValueError, match="batch = 0: must be >= 1"):
+        train_depth(gridlm, "full", ["a", "b"], pairs, batch=0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_slots_may_take_turns_within_a_step(gridlm, encoded, mode, batch):
+    together, expected = train_depth(gridlm, mode, NAMES, encoded, batch=batch)
+    for max_tokens in (1, 100):
+        turns, training = train_depth(gridlm, mode, NAMES, encoded, batch=batch, max_tokens=max_tokens)
+        torch.testing.assert_close(turns.bank.flat, together.bank.flat, atol=2e-5, rtol=0)
+        np.testing.assert_allclose(training.losses, expected.losses, atol=1e-5, rtol=0)
+
+
+def test_what_a_training_says_of_itself(gridlm, encoded):
+    _, training = train_depth(gridlm, "full", NAMES[:2], [encoded[0], encoded[1][:1]], steps=4)
+    lengths = [len(encoded[0][0]), len(encoded[1][0])]
+    assert training.tokens == 4 * sum(lengths)
+    assert training.padding_ratio == pytest.approx(2 * max(lengths) / sum(lengths))
+    assert training.seconds > 0 and training.tokens_per_second == training.tokens / training.seconds
+    _, nothing = train_depth(gridlm, "full", NAMES[:2], [[], []], steps=4)
+    assert nothing.tokens == nothing.tokens_per_second == 0 and nothing.padding_ratio == 1.0
+
+
+def hopeless() -> list[AnswerFeatures]:
+    """States of zero: no adapter changes the loss."""
+    return [AnswerFeatures(torch.zeros(3, 64), torch.tensor([1, 2, 3]))]
+
+
+def contradictory() -> list[AnswerFeatures]:
+    """Two examples that want different answers: the loss has a floor, and large steps overshoot it."""
+    hidden = torch.randn(6, 64, generator=torch.Generator().manual_seed(0))
+    return [AnswerFeatures(hidden, torch.full((6,), token)) for token in (1, 2)]
+
+
+def test_a_slot_stops_by_itself_with_its_best_weights(gridlm, pools):
+    given, options = [hopeless(), pools[1], contradictory()], {"steps": 120, "lr": 3e-2, "warmup": 0.0}
+    model, every_step = (MultiLoRAModel(gridlm, NAMES, r=4) for _ in range(2))
+    training = train_slots(model, given, patience=20, **options)
+    weights = [every_step.bank.flat.clone()]  # before each step
+    train_slots(every_step, given, on_step=lambda *_: weights.append(every_step.bank.flat.clone()), **options)
+    ran = np.isfinite(training.losses).sum(axis=0)
+    assert training.states == [SlotState.FINISHED] * 3 and ran[0] == 21 < ran[1]
+    for k in range(3):
+        smoothed = lowest = training.losses[0, k]
+        best = 0
+        for step in range(1, ran[k]):
+            smoothed = 0.9 * smoothed + 0.1 * training.losses[step, k]
+            if smoothed < lowest:
+                lowest, best = smoothed, step
+        assert ran[k] == min(120, best + 21)
+        assert np.isnan(training.losses[ran[k] :, k]).all(), "a finished slot is not run"
+        torch.testing.assert_close(model.bank.flat[k], weights[best][k], atol=1e-4, rtol=0)
+
+
+def test_stopping_of_one_does_not_touch_another(gridlm, pools):
+    options = {"steps": 80, "lr": 3e-2, "patience": 10}
+    model = MultiLoRAModel(gridlm, NAMES, r=4)
+    train_slots(model, [hopeless(), pools[1], contradictory()], **options)
+    alone = MultiLoRAModel(gridlm, NAMES[1:2], r=4)
+    train_slots(alone, [pools[1]], **options)
+    torch.testing.assert_close(alone.bank.flat[0], model.bank.flat[1], atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="patience = 0: must be >= 1"):
+        train_slots(model, pools, steps=1, patience=0)
+
+
+def test_a_slot_that_keeps_failing_is_given_up(gridlm, pools):
+    broken = [AnswerFeatures(torch.full((3, 64), torch.inf), torch.zeros(3, dtype=torch.long))]
+    model = MultiLoRAModel(gridlm, NAMES, r=4)
+    before = model.bank.flat.clone()
+    training = train_slots(model, [pools[0], broken, pools[2]], steps=10, max_skips=3, loss_scale=1024.0)
+    assert training.states == [SlotState.FINISHED, SlotState.FAILED, SlotState.FINISHED]
+    assert torch.equal(model.bank.flat[1], before[1]) and training.steps.tolist() == [10, 0, 10]
+    alone, _ = train(gridlm, ["a"], pools[:1], steps=10)
+    torch.testing.assert_close(model.bank.flat[0], alone.bank.flat[0], atol=1e-6, rtol=0)
+
+
+def test_a_loss_scale_changes_nothing_and_halves_where_gradients_overflow(gridlm, pools):
+    plain, losses = train(gridlm, NAMES, pools)
+    scaled, same = train(gridlm, NAMES, pools, loss_scale=1024.0)
+    assert torch.equal(scaled.bank.flat, plain.bank.flat)
+    np.testing.assert_array_equal(same, losses)
+    # one slot's gradients leave float32 until its scale has come down; that is no failure of the slot
+    loud = [AnswerFeatures(e.hidden * 2**8, e.targets) for e in pools[0]]
+    model = MultiLoRAModel(gridlm, NAMES[:2], r=4)
+    training = train_slots(model, [loud, pools[1]], steps=30, loss_scale=2.0**124, max_skips=1)
+    assert training.states == [SlotState.FINISHED] * 2
+    assert 5 < training.steps[0] < 30 and training.steps[1] > training.steps[0]

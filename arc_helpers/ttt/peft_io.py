@@ -1,0 +1,133 @@
+"""One slot as an ordinary PEFT checkpoint, and back: a folder that `PeftModel.from_pretrained(base, folder)` loads.
+
+    adapter_config.json          a LoraConfig
+    adapter_model.safetensors    base_model.model.<module>.lora_A.weight [r, in], .lora_B.weight [out, r];
+                                 base_model.model.<module>.weight for what was trained in full (modules_to_save)
+
+Mode "head" becomes a LoRA on the LM head W [V, H]: (h + s·h·A·B)·Wᵀ = h·Wᵀ + s·h·A·(W·Bᵀ)ᵀ, so lora_A = Aᵀ and
+lora_B = W·Bᵀ. The format is written and read here, so peft need not be installed.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from arc_helpers.runs.checkpoint import atomic_write_bytes, atomic_write_json
+from arc_helpers.ttt.multilora import MultiLoRAModel
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PREFIX = "base_model.model."  # PEFT's wrappers around the model
+
+
+@torch.no_grad()
+def save_slot(model: MultiLoRAModel, k: int, folder: str | Path) -> Path:
+    """Write slot k's adapter; returns the folder. Weights first, config last: a folder with a config is whole."""
+    from safetensors.torch import save
+
+    folder = Path(folder)
+    tensors = {PREFIX + name: value.cpu().contiguous() for name, value in _to_peft(model, model.bank.slot(k)).items()}
+    atomic_write_bytes(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
+    atomic_write_json(folder / CONFIG, _config(model))
+    return folder
+
+
+@torch.no_grad()
+def load_slot(model: MultiLoRAModel, k: int, folder: str | Path) -> None:
+    """Read an adapter that fits the model's mode and shapes into slot k.
+
+    Weights trained in full come back to rounding (they are stored as sums with the base's), and so does a head
+    adapter's B, which is solved for: where the vocabulary is smaller than the hidden state, the smallest B with the
+    same logits. Raises ValueError, one line, where the checkpoint is another adapter's.
+    """
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    ours = _config(model)
+    for name in ("peft_type", "r", "lora_alpha", "use_rslora"):
+        if config.get(name) != ours[name]:
+            raise ValueError(f"{folder / CONFIG}: {name} = {config.get(name)}: the model's is {ours[name]}")
+    tensors = {name.removeprefix(PREFIX): value for name, value in load_file(folder / WEIGHTS).items()}
+    # PEFT itself saves a frozen LM head beside its LoRA
+    tensors = {name: value for name, value in tensors.items() if ".base_layer." not in name}
+    shapes = {name: tuple(value.shape) for name, value in _to_peft(model, model.bank.slot(k)).items()}
+    for name in sorted(shapes.keys() | tensors.keys()):
+        found = tuple(tensors[name].shape) if name in tensors else None
+        if found != shapes.get(name):
+            raise ValueError(f"{folder / WEIGHTS}: {name} is {found}: the model's is {shapes.get(name)}")
+    for name, value in _from_peft(model, tensors).items():
+        model.bank[name][k].copy_(value)
+
+
+def _to_peft(model: MultiLoRAModel, slot: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A slot's tensors under PEFT's names: LoRA factors, and whole weights where it was trained in full."""
+    head = _name_of(model, model.lm.head)
+    if model.mode == "head":
+        lora_B = model.lm.head.weight.to(slot["B"].dtype) @ slot["B"].T
+        return {f"{head}.lora_A.weight": slot["A"].T, f"{head}.lora_B.weight": lora_B}
+    tensors = {}
+    for name, value in slot.items():
+        module, _, kind = name.rpartition(".")
+        if kind in ("A", "B"):
+            tensors[f"{module}.lora_{kind}.weight"] = value
+        else:
+            where, base = _whole(model, name)
+            tensors[where] = base * (1 + value) if kind == "scale" else base + value
+    return tensors
+
+
+def _from_peft(model: MultiLoRAModel, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `_to_peft`."""
+    if model.mode == "head":
+        head = _name_of(model, model.lm.head)
+        weight = model.lm.head.weight.cpu().double()
+        solved = torch.linalg.lstsq(weight, tensors[f"{head}.lora_B.weight"].double()).solution  # [H, r]
+        return {"A": tensors[f"{head}.lora_A.weight"].T, "B": solved.T}
+    slot = {}
+    for name in model.bank.names:
+        module, _, kind = name.rpartition(".")
+        if kind in ("A", "B"):
+            slot[name] = tensors[f"{module}.lora_{kind}.weight"]
+        else:
+            where, base = _whole(model, name)
+            change = tensors[where].to(base) - base
+            slot[name] = torch.where(base == 0, 0, change / base) if kind == "scale" else change
+    return slot
+
+
+def _whole(model: MultiLoRAModel, name: str) -> tuple[str, Tensor]:
+    """Of something trained in full: the name of its weight in the base, and that weight in the adapters' dtype."""
+    if name.endswith(".scale"):
+        module = model.lm.model.get_submodule(name.removesuffix(".scale"))
+    else:
+        module = model.lm.head if name == "head" else model.lm.model.get_input_embeddings()
+    return f"{_name_of(model, module)}.weight", module.weight.to(model.bank.flat.dtype)
+
+
+def _name_of(model: MultiLoRAModel, module: torch.nn.Module) -> str:
+    return next(name for name, m in model.lm.model.named_modules() if m is module)
+
+
+def _config(model: MultiLoRAModel) -> dict:
+    """What PEFT's LoraConfig needs to know; it fills in the rest. Modules go by full names, which name one each."""
+    names = model.bank.names
+    if model.mode == "head":
+        targets, whole = [_name_of(model, model.lm.head)], []
+    else:
+        targets = [name.removesuffix(".A") for name in names if name.endswith(".A")]
+        whole = [_whole(model, name)[0].removesuffix(".weight") for name in names if not name.endswith((".A", ".B"))]
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": model.lm.name,
+        "inference_mode": True,
+        "r": model.r,
+        "lora_alpha": model.lora_alpha,
+        "use_rslora": model.use_rslora,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": sorted(targets),
+        "modules_to_save": whole or None,
+    }

@@ -1,0 +1,152 @@
+"""A slot is an ordinary PEFT checkpoint; peft is needed by these tests alone."""
+
+import copy
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from arc_helpers.lm.loading import LoadedLM
+from arc_helpers.lm.prompt import Encoded, encode
+from arc_helpers.ttt.cache import prepare
+from arc_helpers.ttt.multilora import MODES, MultiLoRAModel, adapted_linears
+from arc_helpers.ttt.peft_io import load_slot, save_slot
+from arc_helpers.ttt.trainer import train_slots
+
+peft = pytest.importorskip("peft")
+
+
+def random_adapters(lm, mode: str, names=("a", "b"), **options) -> MultiLoRAModel:
+    """Adapters far from their first weights, norms, embedding and head included."""
+    model = MultiLoRAModel(lm, list(names), r=4, mode=mode, **{"top_m": 1, **options})
+    torch.manual_seed(5)
+    with torch.no_grad():
+        model.bank.flat.add_(0.05 * torch.randn_like(model.bank.flat))
+    return model
+
+
+def ids_of(lm, task) -> torch.Tensor:
+    return torch.from_numpy(encode(task, lm.vocabulary).input_ids)[None]
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore")  # peft's about tied weights
+@pytest.mark.parametrize("options", [{}, {"train_vocab": False, "use_rslora": True, "target_modules": ["q_proj"]}])
+@pytest.mark.parametrize("mode", MODES)
+def test_peft_loads_it_with_the_same_logits(lm, tasks, tmp_path, mode, options):
+    model = random_adapters(lm, mode, **options)
+    ids, slot = ids_of(lm, tasks[0]), torch.tensor([1])
+    ours = model(ids, slot)
+    assert (ours - lm.model(ids).logits).abs().max() > 1e-2
+    loaded = peft.PeftModel.from_pretrained(copy.deepcopy(lm.model), save_slot(model, 1, tmp_path / "b")).eval()
+    torch.testing.assert_close(loaded(input_ids=ids).logits, ours, atol=1e-5, rtol=1e-5)
+    loaded.save_pretrained(tmp_path / "peft")  # the same keys and shapes as PEFT's own
+    back = random_adapters(lm, mode, **options)
+    load_slot(back, 0, tmp_path / "peft")
+    torch.testing.assert_close(back(ids, torch.tensor([0])), ours, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mode", MODES)
+def test_it_comes_back_and_leaves_the_other_slots_alone(lm, tasks, tmp_path, mode):
+    model, other = random_adapters(lm, mode), MultiLoRAModel(lm, ["x", "y", "z"], r=4, mode=mode, top_m=1)
+    before = other.bank.flat.clone()
+    load_slot(other, 2, save_slot(model, 0, tmp_path))
+    assert torch.equal(other.bank.flat[:2], before[:2])
+    ids = ids_of(lm, tasks[1])
+    torch.testing.assert_close(other(ids, torch.tensor([2])), model(ids, torch.tensor([0])), atol=1e-5, rtol=1e-5)
+    if mode != "head":  # a head adapter's B is known only as far as the logits tell
+        torch.testing.assert_close(other.bank.flat[2], model.bank.flat[0], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"lora_alpha": 8.0}, r"adapter_config.json: lora_alpha = 32.0: the model's is 8.0"),
+        (
+            {"target_modules": ["q_proj"]},
+            r"model.layers.0.mlp.down_proj.lora_A.weight is \(4, 176\): the model's is None",
+        ),
+        ({"train_vocab": False}, r"adapter_model.safetensors: lm_head.weight is \(16, 64\): the model's is None"),
+        ({"mode": "head"}, r"lm_head.lora_A.weight is None: the model's is \(4, 64\)"),
+    ],
+)
+def test_another_adapters_checkpoint_is_refused(gridlm, tmp_path, other, message):
+    folder = save_slot(random_adapters(gridlm, "full"), 0, tmp_path)
+    model = MultiLoRAModel(gridlm, ["a"], **{"mode": "full", "r": 4, **other})
+    before = model.bank.flat.clone()
+    with pytest.raises(ValueError, match=message):
+        load_slot(model, 0, folder)
+    assert torch.equal(model.bank.flat, before)
+
+
+def test_the_config_is_plain_json(gridlm, tmp_path):
+    config = json.loads((save_slot(random_adapters(gridlm, "head"), 0, tmp_path) / "adapter_config.json").read_text())
+    assert config["target_modules"] == ["lm_head"] and config["r"] == 4 and config["modules_to_save"] is None
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+
+
+def test_nothing_here_imports_peft():
+    modules = "arc_helpers.ttt.peft_io, arc_helpers.ttt.trainer, arc_helpers.ttt.decode"
+    code = f"import sys, {modules}; print('peft' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.fixture
+def exact(lms) -> LoadedLM:
+    """A Llama in float64 throughout: its own norm computes in float32."""
+    base = lms["llama"]
+    model = LlamaForCausalLM(LlamaConfig(**base.model.config.to_diff_dict()))
+    model.load_state_dict(base.model.state_dict())
+    for layer in model.model.layers:
+        layer.input_layernorm, layer.post_attention_layernorm = nn.RMSNorm(64, 1e-6), nn.RMSNorm(64, 1e-6)
+    model.model.norm = nn.RMSNorm(64, 1e-6)
+    model = model.double().eval().requires_grad_(False)
+    return LoadedLM(model, base.tokenizer, base.vocabulary, "llama", 512, torch.device("cpu"), torch.float64)
+
+
+def train_with_peft(
+    lm: LoadedLM, model: MultiLoRAModel, k: int, example: Encoded, steps: int, lr: float
+) -> torch.Tensor:
+    """Slot k's training with PEFT, torch's AdamW and clip, from the same first weights; its row of the bank."""
+    names = list(adapted_linears(lm, None, model.first_layer))
+    config = peft.LoraConfig(r=model.r, lora_alpha=model.lora_alpha, target_modules=names)
+    alone = peft.get_peft_model(copy.deepcopy(lm.model), config, autocast_adapter_dtype=False)
+    weights = {}
+    for name in names:
+        layer = alone.base_model.model.get_submodule(name)
+        weights |= {f"{name}.A": layer.lora_A["default"].weight, f"{name}.B": layer.lora_B["default"].weight}
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(model.bank[name][k])
+    optimizer = torch.optim.AdamW(weights.values(), lr=lr, weight_decay=0.01)
+    ids, labels, norms = torch.from_numpy(example.input_ids)[None], torch.from_numpy(example.labels), []
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * (1 - step / steps)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(alone(input_ids=ids).logits[0, :-1], labels[1:]).backward()
+        norms.append(nn.utils.clip_grad_norm_(weights.values(), 0.5).item())
+        optimizer.step()
+    assert max(norms) > 0.5, "the clip must matter"
+    return torch.cat([weights[name].detach().flatten() for name in model.bank.names])
+
+
+@pytest.mark.parametrize("mode", ["top_m", "full"])
+def test_k_stacked_equal_k_trainings_of_peft(exact, tasks, mode):
+    """Ragged lengths, a clip an adapter, weight decay, 20 steps; top_m on cached states."""
+    pools = [[encode(task, exact.vocabulary, all_outputs=True)] for task in tasks]
+    options = {"r": 4, "mode": mode, "top_m": 1, "train_vocab": False, "dtype": torch.float64}
+    model = MultiLoRAModel(exact, ["a", "b", "c"], **options)
+    first = MultiLoRAModel(exact, ["a", "b", "c"], **options)
+    examples = prepare(model, pools)
+    train_slots(model, examples, steps=20, lr=1e-2, weight_decay=0.01, max_grad_norm=0.5, warmup=0.0)
+    for k, pool in enumerate(pools):
+        expected = train_with_peft(exact, first, k, pool[0], steps=20, lr=1e-2)
+        assert (expected - first.bank.flat[k]).abs().max() > 1e-2
+        torch.testing.assert_close(model.bank.flat[k], expected, atol=1e-10, rtol=0)
