@@ -12,6 +12,7 @@ from arc_helpers.runs import Deadline, DeviceChoice, RunLog, read_jsonl
 from arc_helpers.ttt import answer, pipeline
 from arc_helpers.ttt import group as group_module
 from arc_helpers.ttt.answer import LARGEST_ANSWER, answer_group, answer_room, views_of
+from arc_helpers.ttt.decode import Generated
 from arc_helpers.ttt.group import encode_pool, solve_group
 from arc_helpers.ttt.journal import ResumeError
 from arc_helpers.ttt.multilora import MultiLoRAModel
@@ -381,17 +382,12 @@ def test_candidates_are_turned_back(gridlm, tasks, monkeypatch):
     truth = task.test[0].output
     views = views_of(task, 16, QUICK.seed)
 
-    def oracle(model, prompts, slots, rooms):
+    def oracle(strategy, model, prompts, slots, rooms, **options):
         assert len(prompts) == 16
         voc = model.lm.vocabulary
-        return [pipeline_generated(voc.grid_ids(view.grid(truth)).tolist()) for view in views]
+        return [[Generated(voc.grid_ids(view.grid(truth)).tolist(), -1.0, True)] for view in views]
 
-    def pipeline_generated(ids):
-        from arc_helpers.ttt.decode import Generated
-
-        return Generated(ids, -1.0, True)
-
-    monkeypatch.setattr(answer, "generate_with_lora", oracle)
+    monkeypatch.setattr(answer, "answers_with_lora", oracle)
     result = solve_group(gridlm, [task], dataclasses.replace(QUICK, views=16, steps=0))[0]
     assert [r.votes for r in result.ranked[0]] == [16]
     assert (result.attempts[0][0] == truth).all() and (result.attempts[0][1] == truth).all()
