@@ -28,7 +28,7 @@
 # - how views, votes and two attempts make a submission;
 # - whether the training helped, compared with the same base left alone.
 #
-# **Time** (profile `laptop`, 12 tasks): about 4 minutes on two CPU cores.
+# **Time** (profile `laptop`, 12 tasks): about 4 minutes on two CPU cores. On a GPU: not measured yet.
 
 # %% [markdown]
 # ## Parameters
@@ -207,9 +207,7 @@ print("last steps:", deep_losses[-4:].mean(axis=0).round(3))
 
 # %%
 settings = ttt.settings_from(config, run.seed)
-results = ttt.solve_tasks(
-    base, tasks, settings, run.log, writer, faults=faults, deadline=deadline, resume=run.resumed
-)
+results = ttt.solve_tasks(base, tasks, settings, run.log, writer, faults=faults, deadline=deadline, resume=run.resumed)
 print(
     f"{len(results)} of {len(tasks)} tasks went through; {writer.path} is valid:",
     arc.validate_submission(writer.path, num_tests) == [],
@@ -249,7 +247,7 @@ def most_votes(result):
 
 most = max(results.values(), key=most_votes, default=None)
 answers = most.ranked[0][:8] if most else []
-wall = [(f"{answer.votes} votes, log p {answer.logprob:.2f}", answer.grid) for answer in answers]
+wall = [(f"{a.votes} of {config.views} views, log p {a.logprob:.2f}", a.grid) for a in answers]
 picture = plot.plot_gallery(wall) if wall else plot.plot_task(tasks[0])
 run.log.figure(picture, "candidates")
 picture
