@@ -160,11 +160,10 @@ print(f"preset {config.preset}: {parameters / 1e6:.2f} M parameters, {parameters
 # needs no more than a counter.
 
 # %%
-name, document = mixture.document(0)
-again = mixture.document(0)[1]
-assert (document.input_ids == again.input_ids).all()
+assert (mixture.document(0)[1].input_ids == mixture.document(0)[1].input_ids).all()
+name, document = min(map(mixture.document, range(20)), key=lambda drawn: len(drawn[1]))  # a short one, to look at
 print(f"from {name}: {len(document)} tokens, {document.answer_tokens} of them count")
-picture = plot.plot_tokens(document.input_ids[:256], document.labels[:256], vocabulary.symbol)
+picture = plot.plot_tokens(document.input_ids, document.labels, vocabulary.symbol)
 run.log.figure(picture, "document")
 picture
 
