@@ -107,6 +107,9 @@ picture
 
 # %% [markdown]
 # ## 2 · The frozen base
+#
+# Of its vocabulary only the 16 tokens that spell grids are kept: full logits of a 7 B model over 152,000 tokens do not
+# fit a T4. Probabilities are then among these tokens, in training as in decoding, which allows no others anyway.
 
 # %%
 base = lm.load_causal_lm(
@@ -116,6 +119,7 @@ base = lm.load_causal_lm(
     double_quant=config.double_quant,
     max_len=config.max_len,
     trust_remote_code=config.trust_remote_code,
+    trim_vocab=True,
 )
 parameters = sum(p.numel() for p in base.model.parameters())
 assert not any(p.requires_grad for p in base.model.parameters())

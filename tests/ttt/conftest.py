@@ -23,15 +23,6 @@ SMALL = {
 }
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Small matrices are slower on two threads, and the machine is shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def random_lm(name: str) -> LoadedLM:
     torch.manual_seed(1)
     if name == "gridlm":
