@@ -25,6 +25,7 @@
 #
 # - what the base is trained on, and the guard that keeps evaluation tasks out;
 # - why a cell knows its column, its row and its grid (3-D rotary embedding);
+# - how documents share a row of tokens without seeing each other;
 # - how one wall-clock budget becomes warm-up, plateau and decay, and how a stopped run goes on;
 # - what the model can do before any test-time training.
 #
@@ -45,16 +46,21 @@ arc_training: str = None  # set name, folder or file of ARC tasks to train on
 re_arc: str = None  # RE-ARC file or folder (see data/README.md); empty = do without
 concept_arc: str = None  # ConceptARC file or folder; empty = do without
 procedural_share: float = None  # share of documents from our own rule families
+pair_share: float = None  # share of documents that are one pair alone
+enlarge_share: float = None  # share of documents that are upscaled and get a margin
 max_side: int = None  # largest grid side, in cells
 max_len: int = None  # longest document, in tokens
+curriculum: str = None  # smaller tasks first, as share:max_side:max_len, ...; empty = all sizes from the start
 batch_tokens: int = None  # tokens a training step
+micro_tokens: int = None  # tokens of one forward, gradients are summed up to a step; 0 = all at once
+pack: bool = None  # several documents in a row of fixed length, instead of padding
+compile: bool = None  # torch.compile the model, where that works
 deadline_seconds: float = None  # training time, earlier parts of a resumed run included; 0 = no limit
 max_steps: int = None  # training steps; 0 = no limit
 autocast: bool = None  # bfloat16 matrix products, for devices where they are real
 lr_muon: float = None  # learning rate of the matrices
 lr_adamw: float = None  # learning rate of the rest
 warmup_steps: int = None  # steps of linear warm-up
-decay_fraction: float = None  # last part of the run, with a falling rate
 resume: bool = None  # go on from the checkpoint in out_dir, where there is one
 out_model: str = None  # folder the trained model is written to
 
@@ -85,16 +91,8 @@ except arc.SplitError as error:
 
 # %%
 vocabulary = lm.GridVocabulary.from_tokenizer(lm.arc_tokenizer())
-mixture, counts, left_out = lm.build_mixture(
-    vocabulary,
-    arc_training=config.arc_training,
-    re_arc_path=config.re_arc,
-    concept_arc_path=config.concept_arc,
-    procedural_share=config.procedural_share,
-    max_side=config.max_side,
-    max_len=config.max_len,
-    seed=run.seed,
-)
+curriculum, counts, left_out = lm.corpus_from(config, vocabulary, run.seed)
+mixture = curriculum.stages[-1][1]  # of the last, or only, stage
 for name, (share, _) in mixture.sources.items():
     print(f"{share:4.0%} {name:<13}", f"{counts[name]} tasks" if name in counts else "endless")
 print(*left_out, sep="\n")
@@ -168,29 +166,73 @@ run.log.figure(picture, "document")
 picture
 
 # %% [markdown]
-# ## 5 · Training
+# **Gotcha.** A scaled-up task, or one with a margin around every grid, is still a task: the rule is carried along, as
+# by a rotation. But only *some* grids are scaled-up grids, so an answer cannot always be carried back. That is why
+# `enlarge_share` makes new pretraining documents and is never a view at test time.
+
+# %%
+from arc_helpers.lm.enlarge import Enlargement
+
+larger = Enlargement(scale=2, top=1, left=1)
+small = next(pair.input for _, pair in pairs if max(pair.input.shape) <= 8)
+assert (larger.undo(larger.grid(small)) == small).all()
+plot.plot_gallery([("as drawn", small), ("enlarged", larger.grid(small))])
+
+# %% [markdown]
+# ## 5 · Rows of tokens
+#
+# Documents have many lengths, and a device wants rectangles. Either each document gets a row and is padded (documents
+# of like length together, so that little is wasted), or several are *packed* into one row. By hand, three documents of
+# 4, 2 and 3 tokens in one row; a row of the picture is a token, a blue cell one that it sees:
+
+# %%
+from arc_helpers.lm.attention import packed_mask
+
+start = vocabulary.start
+row = torch.tensor([[start, 1, 2, 3, start, 4, start, 5, 6]])
+sees = packed_mask(row, start)[0, 0]  # [9, 9], True where the token of this row sees that of this column
+assert sees.sum() == (4 * 5 + 2 * 3 + 3 * 4) / 2  # three triangles, and nothing between them
+plot.plot_gallery([("who sees whom", sees.numpy().astype(np.int8))])
+
+# %% [markdown]
+# So a document in company reads as it does alone. Positions begin anew in each, too:
+
+# %%
+twice = torch.tensor([[*document.input_ids, *document.input_ids]], device=model.device)  # [1, 2T]
+with torch.no_grad():
+    first, second = model(twice, attention_mask=packed_mask(twice, start)).logits[0].chunk(2)  # [T, 16] each
+    _, leaking = model(twice).logits[0].chunk(2)
+print(f"with the mask {(first - second).abs().max():.1e} apart, without it {(first - leaking).abs().max():.1e}")
+assert torch.allclose(first, second, atol=1e-4) and not torch.allclose(first, leaking, atol=1e-4)
+
+# %%
+rows = 4 * config.max_len
+for kind, options in (("padded", {}), ("packed", {"row_tokens": config.max_len})):
+    batch = next(mixture.batches(rows, **options))
+    real = batch.tokens / batch.input_ids.size
+    print(f"{kind}: {len(batch.lengths)} documents in {batch.input_ids.shape}, {real:.0%} real tokens")
+
+# %% [markdown]
+# ## 6 · Training
 #
 # Muon for the matrices, AdamW for the rest; averaged weights (EMA) for everything that is reported or saved. The
 # run's length is a number of steps, a wall-clock budget, or whichever ends first.
 
 # %%
-settings = lm.PretrainConfig(
-    steps=config.max_steps,
-    seconds=config.deadline_seconds,
-    decay_fraction=config.decay_fraction,
-    warmup_steps=config.warmup_steps,
-    batch_tokens=config.batch_tokens,
-    lr_muon=config.lr_muon,
-    lr_adamw=config.lr_adamw,
-    autocast=config.autocast,
-    seed=run.seed,
-    log_every=10,
-    evaluate_every=100,
-)
+settings = lm.settings_from(config, run.seed)
 shares = [i / 100 for i in range(101)]
 length = settings.steps or 1000
 rates = [lm.PretrainConfig(steps=length, warmup_steps=settings.warmup_steps).rate(int(p * length)) for p in shares]
 plot.plot_curve(shares, {"learning rate": rates}, "factor of the peak", xlabel="share of the run")
+
+# %% [markdown]
+# A curriculum may begin with small grids and short documents: a step of them costs the same and holds more rules.
+
+# %%
+began = 0.0
+for until, stage in curriculum.stages:
+    print(f"{began:4.0%} to {until:4.0%} of the run: sides up to {stage.max_side}, up to {stage.max_len} tokens")
+    began = until
 
 # %% [markdown]
 # What we watch beside the loss is a set of labelled tasks that are neither trained on nor scored: those of ARC-AGI-2
@@ -202,34 +244,45 @@ checkpoint = run.out_dir / "checkpoint.pt"
 if not config.resume:
     checkpoint.unlink(missing_ok=True)
 
+# %% [markdown]
+# The curve grows while the model trains (in a headless run it is there at the end, and lines are printed instead).
+
 # %%
-history = []
+from IPython.display import display
+
+
+def curve(history):
+    steps = [m["step"] for m in history]
+    series = {"training": [m["loss"] for m in history]}
+    series["held out"] = [m.get("held_out_loss", float("nan")) for m in history]
+    return plot.plot_curve(steps, series, "nats a token")
 
 
 def report(metrics):
-    history.append(metrics)
     run.log.metric(**metrics)
-    watch = ("step", "loss", "tokens_per_second", "held_out_loss")
+    watch = ("step", "loss", "tokens_per_second", "mfu", "held_out_loss")
     print("  ".join(f"{name} {metrics[name]:.4g}" for name in watch if name in metrics))
+    if metrics["step"] % settings.evaluate_every == 0:
+        live.update(curve(trainer.history))
 
 # %%
 evaluate = lambda averaged: lm.held_out_score(averaged, watched, vocabulary, config.max_len)  # noqa: E731
-trainer = lm.Pretrainer(model, mixture, settings, checkpoint, report, evaluate)
-print(f"starts at step {trainer.step}")
+trainer = lm.Pretrainer(model, curriculum, settings, checkpoint, report, evaluate)
+for metrics in trainer.history:  # of the run's earlier parts
+    run.log.metric(**metrics)
+print(f"starts at step {trainer.step}", *trainer.notes, sep="\n")
+live = display(curve(trainer.history), display_id=True)
 result = trainer.run()
 
 # %%
-steps = [m["step"] for m in history]
-picture = plot.plot_curve(
-    steps,
-    {"training": [m["loss"] for m in history], "held out": [m.get("held_out_loss", float("nan")) for m in history]},
-    "nats a token",
-)
+picture = curve(trainer.history)
+live.update(picture)
 run.log.figure(picture, "loss")
-picture
+speed = f"{result['tokens'] / result['seconds']:,.0f} tokens/s, {result['flops']:.1e} FLOPs"
+print(speed, f"{result['mfu']:.1%} of the peak" if "mfu" in result else "(this device's peak is not known: no MFU)")
 
 # %% [markdown]
-# ## 6 · What it can do
+# ## 7 · What it can do
 #
 # Greedy answers to tasks it never saw, without any test-time training. *Exact* means every cell.
 
@@ -242,28 +295,16 @@ print(
 )
 
 # %% [markdown]
-# ## 7 · Saved, with a card
+# ## 8 · Saved, with a card
 #
 # An ordinary Hugging Face folder: config, tokenizer, safetensors in half precision, and a card that says what went
 # in.
 
 # %%
-card = lm.model_card(
-    f"GridLM {config.preset}",
-    {name: share for name, (share, _) in mixture.sources.items()},
-    left_out,
-    {
-        "tokens seen": f"{result['tokens']:,}",
-        "training steps": result["step"],
-        "minutes": round(result["seconds"] / 60, 1),
-        "device": f"{run.device.device} ({run.device.dtype})",
-        "seed": run.seed,
-        "grids up to": f"{config.max_side} × {config.max_side}",
-        "held-out tasks solved exactly": f"{score['held_out_exact']} of {score['held_out_tasks']}, greedy, one view",
-    },
-)
+card = lm.card_of(f"GridLM {config.preset}", trainer, result, score, left_out)
 folder = lm.save_model(trainer.averaged, runs.output_path(config.out_model), card)
 loaded = lm.load_causal_lm(folder)
+print(card[card.index("## Training and scores") :])
 print(f"{sum(f.stat().st_size for f in folder.iterdir()) / 2**20:.1f} MB in {folder}")
 
 # %%
@@ -283,6 +324,8 @@ summary = run.log.close(
     steps=result["step"],
     tokens=result["tokens"],
     tokens_per_second=round(result["tokens"] / result["seconds"]),
+    mfu=result.get("mfu"),
+    flops=result["flops"],
     loss=round(result["loss"], 4),
     held_out_loss=round(score["held_out_loss"], 4),
     held_out_exact=score["held_out_exact"],
@@ -298,4 +341,7 @@ summary
 # - `re_arc="data/re_arc.jsonl.xz"`: 360 more rule families, hundreds of examples each (`data/README.md` says where
 #   the file comes from).
 # - The same command again with a larger `deadline_seconds`: it goes on from the checkpoint.
+# - `pack=true`, or `curriculum="0.5:8:512"`, in another `out_dir`: a run goes on only with the settings it began with.
+# - A GPU, or several: `torchrun --nproc-per-node 2 -m arc_helpers.lm.base_run profile=gpu out_dir=artifacts/base` does
+#   what this notebook does; the profile `gpu` packs, compiles and grows the context.
 # - `python -m arc_helpers run 02 --model_dir artifacts/00_base_model/model`: test-time training on your own base.

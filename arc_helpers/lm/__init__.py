@@ -3,7 +3,7 @@
 Names are imported on first use, so that `import arc_helpers.lm` alone does not load torch.
 """
 
-import importlib
+from arc_helpers import on_first_use
 
 _WHERE = {
     "GridVocabulary": "vocabulary",
@@ -13,6 +13,7 @@ _WHERE = {
     "TaskTooLong": "prompt",
     "answer_grid": "prompt",
     "encode": "prompt",
+    "encode_pair": "prompt",
     "GridLMConfig": "gridlm",
     "GridLMForCausalLM": "gridlm",
     "LoadedLM": "loading",
@@ -20,18 +21,17 @@ _WHERE = {
     "load_causal_lm": "loading",
     "trim_vocabulary": "loading",
     "answer_logprobs": "score",
+    "card_of": "base_run",
+    "corpus_from": "base_run",
+    "settings_from": "base_run",
+    "build_curriculum": "corpus",
     "build_mixture": "corpus",
     "held_out_tasks": "corpus",
     "model_card": "export",
     "save_model": "export",
-    "PretrainConfig": "pretrain",
+    "PretrainConfig": "settings",
     "Pretrainer": "pretrain",
-    "held_out_score": "pretrain",
+    "held_out_score": "held_out",
 }
 __all__ = list(_WHERE)
-
-
-def __getattr__(name: str):
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+__getattr__ = on_first_use(__name__, _WHERE)

@@ -1,10 +1,12 @@
 """What a base model is pretrained on, and what it must never see."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from arc_helpers.arc import Pair, Task, check_split, concept_arc, find_overlap, load_tasks, re_arc
+from arc_helpers.lm.curriculum import Curriculum, parse_curriculum
 from arc_helpers.lm.mixture import Mixture, Sampler, fits, task_pools, task_sampler
 from arc_helpers.lm.procedural import generate_pairs
 from arc_helpers.lm.vocabulary import GridVocabulary
@@ -48,36 +50,59 @@ def procedural_sampler(max_side: int, max_demos: int = 4) -> Sampler:
     return sample
 
 
-def build_mixture(
+def build_mixture(vocabulary: GridVocabulary, **options) -> tuple[Mixture, dict[str, int], list[str]]:
+    """The mixture without a curriculum; options and results as in `build_curriculum`."""
+    curriculum, counts, notes = build_curriculum(vocabulary, **options)
+    return curriculum.stages[-1][1], counts, notes
+
+
+def build_curriculum(
     vocabulary: GridVocabulary,
     *,
     arc_training: str = "arcagi1/training",
     re_arc_path: str | None = None,
     concept_arc_path: str | None = None,
     procedural_share: float = 0.25,
+    pair_share: float = 0.0,
+    enlarge_share: float = 0.0,
     max_side: int = 12,
     max_len: int = 1024,
+    stages: str | None = None,
     seed: int = 0,
-) -> tuple[Mixture, dict[str, int], list[str]]:
-    """The mixture, the number of tasks of each source, and what was left out (one line each).
+) -> tuple[Curriculum, dict[str, int], list[str]]:
+    """The curriculum, the number of tasks of each source in its last stage, and what was left out (one line each).
 
-    Beside the procedural share, RE-ARC weighs 5, ARC training 2 and ConceptARC 1, where they are given.
+    Beside the procedural share, RE-ARC weighs 5, ARC training 2 and ConceptARC 1, where they are given. stages: as in
+    `parse_curriculum`, smaller tasks first; None: all sizes from the start.
     """
+    sizes = parse_curriculum(stages, (max_side, max_len))  # before the files are read, which takes a while
     tasks, notes = allowed_for_pretraining(load_tasks(arc_training))
-    allowed = {task.id for task in tasks}
-    pools = {"arc_training": (2.0, task_pools(tasks, max_side))}
+    sets = {"arc_training": (2.0, partial(task_pools, tasks))}
     if re_arc_path:
         generated = re_arc(resolve_path(re_arc_path, must_exist=True))
         # RE-ARC carries ARC's ids: what is left out above is left out here, though its pairs are new
-        small = {i: [p for p in pairs if fits(p, max_side)] for i, pairs in generated.items() if i in allowed}
-        pools["re_arc"] = (5.0, {i: pairs[:PAIRS_PER_TASK] for i, pairs in small.items() if len(pairs) >= 5})
+        allowed = {task.id for task in tasks}
+        generated = {task_id: pairs for task_id, pairs in generated.items() if task_id in allowed}
+        sets["re_arc"] = (5.0, partial(_generated_pools, generated))
     if concept_arc_path:
         concepts, more = allowed_for_pretraining(concept_arc(resolve_path(concept_arc_path, must_exist=True)))
         notes += more
-        pools["concept_arc"] = (1.0, task_pools(concepts, max_side))
-    total = sum(weight for weight, _ in pools.values())
-    sources = {
-        name: ((1 - procedural_share) * weight / total, task_sampler(pool)) for name, (weight, pool) in pools.items()
-    }
-    sources["procedural"] = (procedural_share, procedural_sampler(max_side))
-    return Mixture(sources, vocabulary, max_len, seed), {name: len(pool) for name, (_, pool) in pools.items()}, notes
+        sets["concept_arc"] = (1.0, partial(task_pools, concepts))
+    total = sum(weight for weight, _ in sets.values())
+
+    def mixture(side: int, length: int) -> Mixture:
+        pools = {name: (weight, pool(side)) for name, (weight, pool) in sets.items()}
+        counts.update({name: len(pool) for name, (_, pool) in pools.items()})
+        sources = {n: ((1 - procedural_share) * weight / total, task_sampler(p)) for n, (weight, p) in pools.items()}
+        sources["procedural"] = (procedural_share, procedural_sampler(side))
+        return Mixture(sources, vocabulary, length, seed, side, pair_share, enlarge_share)
+
+    counts: dict[str, int] = {}
+    curriculum = Curriculum(tuple((until, mixture(*size)) for until, size in sizes))
+    return curriculum, counts, notes
+
+
+def _generated_pools(generated: dict[str, list[Pair]], max_side: int) -> dict[str, list[Pair]]:
+    """The first pairs of each task that fit; a task with fewer than five has only its smallest, odd ones."""
+    pools = {i: [p for p in pairs if fits(p, max_side)][:PAIRS_PER_TASK] for i, pairs in generated.items()}
+    return {task_id: pairs for task_id, pairs in pools.items() if len(pairs) >= 5}

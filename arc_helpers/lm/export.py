@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from arc_helpers.arc import wilson_interval
 from arc_helpers.lm.gridlm import GridLMForCausalLM
 from arc_helpers.lm.loading import without_progress_bars
 from arc_helpers.lm.tokenizer import arc_tokenizer
@@ -18,10 +19,19 @@ LICENCES = {  # of what a mixture may hold
 }
 
 
-def model_card(title: str, sources: Mapping[str, float], left_out: list[str], facts: Mapping[str, object]) -> str:
-    """The card's text. sources: {name: share of documents}; facts: one line each."""
+def model_card(
+    title: str,
+    sources: Mapping[str, float],
+    left_out: list[str],
+    facts: Mapping[str, object],
+    scores: Mapping[str, tuple[int, int]] | None = None,
+) -> str:
+    """The card's text. sources: {name: share of documents}; facts: one line each; scores: {on what: (solved, n)}."""
     data = [f"- {share:.0%} {LICENCES.get(name, name)}" for name, share in sources.items()]
     lines = [f"- {name}: {value}" for name, value in facts.items()]
+    for what, (solved, n) in (scores or {}).items():
+        low, high = wilson_interval(solved, n)
+        lines.append(f"- {what}: {solved} of {n} (95 % interval {low:.3f} to {high:.3f})")
     never = [
         "Nothing of ARC-AGI-1 evaluation or ARC-AGI-2 evaluation was in the training data; the split guard",
         "(`arc_helpers.arc.check_split`) compares ids and pairs, and refuses. Left out for that reason:",

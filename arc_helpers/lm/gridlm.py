@@ -15,6 +15,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, Pret
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
+from arc_helpers.lm.attention import attend
+from arc_helpers.lm.task_tokens import TaskTokens
+
 PRESETS = {  # 0.15 M, 1.2 M, 3.1 M, 14 M, 32 M parameters
     "tiny": {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 176},
     "nano": {"hidden_size": 128, "num_hidden_layers": 6, "num_attention_heads": 4, "intermediate_size": 352},
@@ -47,6 +50,7 @@ class GridLMConfig(PretrainedConfig):
         initializer_range: float = 0.02,
         row_end_token_id: int = 10,
         marker_token_ids: tuple[int, ...] = (11, 12),
+        task_names: tuple[str, ...] = (),  # tasks with a token of their own (lm/task_tokens.py)
         pad_token_id: int = 13,
         bos_token_id: int = 14,
         eos_token_id: int = 15,
@@ -64,6 +68,7 @@ class GridLMConfig(PretrainedConfig):
         self.initializer_range = initializer_range
         self.row_end_token_id = row_end_token_id
         self.marker_token_ids = list(marker_token_ids)
+        self.task_names = list(task_names)
         super().__init__(
             pad_token_id=pad_token_id,
             bos_token_id=bos_token_id,
@@ -171,9 +176,7 @@ class GridAttention(nn.Module):
         v = self.v_proj(x).view(shape).transpose(1, 2)
         if cache is not None:
             k, v = cache.update(k, v, self.layer_idx)
-        causal = mask is None and q.shape[2] > 1  # a single new token sees all that came before it
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-        return self.o_proj(y.transpose(1, 2).flatten(2))
+        return self.o_proj(attend(q, k, v, mask).transpose(1, 2).flatten(2))
 
 
 class GridMLP(nn.Module):
@@ -223,9 +226,9 @@ class GridLMPreTrainedModel(PreTrainedModel):
 def attention_mask_4d(mask: Tensor | None, queries: int, keys: int) -> Tensor | None:
     """Boolean [B, 1, queries, keys] from a padding mask [B, keys]; None where plain causality says it all.
 
-    A 4-D mask is passed through (packed documents bring their own).
+    Anything but a padding mask is passed through: packed documents bring their own (`attention.packed_mask`).
     """
-    if mask is None or mask.dim() == 4:
+    if mask is None or not isinstance(mask, Tensor) or mask.dim() != 2:
         # a continuation of several tokens needs the causal offset that `is_causal` does not know
         if mask is None and 1 < queries < keys:
             return torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)[None, None]
@@ -245,7 +248,8 @@ class GridLMModel(GridLMPreTrainedModel):
 
     def __init__(self, config: GridLMConfig):
         super().__init__(config)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        rows = config.vocab_size + TaskTokens.rows(config.task_names)  # the head writes the vocabulary alone
+        self.embed_tokens = nn.Embedding(rows, config.hidden_size)
         self.layers = nn.ModuleList(GridBlock(config, i) for i in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.rotary = GridRotary(config)
@@ -286,7 +290,7 @@ class GridLMModel(GridLMPreTrainedModel):
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache()
         mask = attention_mask_4d(attention_mask, x.shape[1], past + x.shape[1])
-        if mask is not None:
+        if isinstance(mask, Tensor):
             mask = mask.to(x.device)
         rotary = self.rotary(position_ids)
         for layer in self.layers:

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.utils import logging as hf_logging
 
 from arc_helpers.lm import gridlm  # noqa: F401  registers model_type "gridlm"
+from arc_helpers.lm.task_tokens import TaskTokens
 from arc_helpers.lm.vocabulary import GridVocabulary
 from arc_helpers.runs import choose_device, resolve_path
 
@@ -35,6 +36,7 @@ class LoadedLM:
     device: torch.device
     dtype: torch.dtype  # of activations
     notes: tuple[str, ...] = field(default=())
+    task_tokens: TaskTokens | None = None  # of a model that was adapted jointly (ttt/joint.py)
 
     @property
     def head(self) -> nn.Module:
@@ -84,12 +86,12 @@ def load_causal_lm(
     notes = []
     if choice.device == "cpu" and dtype == torch.float16:
         notes.append("float16 on a CPU is about 18 times slower than float32")
-    source, local = _locate(model_dir)
+    source, local = locate_model(model_dir)
     options = {"local_files_only": local, "trust_remote_code": trust_remote_code}
     tokenizer = _or_model_error(model_dir, lambda: AutoTokenizer.from_pretrained(source, use_fast=use_fast, **options))
     vocabulary = GridVocabulary.from_tokenizer(tokenizer, str(model_dir))
     config = _or_model_error(model_dir, lambda: AutoConfig.from_pretrained(source, **options))
-    quantizer = _quantizer(quant_type, double_quant, dtype) if quantization == "4bit" else None
+    quantizer = bitsandbytes_config(quant_type, double_quant, dtype) if quantization == "4bit" else None
     model = _or_model_error(
         model_dir,
         lambda: AutoModelForCausalLM.from_pretrained(
@@ -105,10 +107,13 @@ def load_causal_lm(
         model = model.to(choice.device)
     model.eval().requires_grad_(False)
     if quantizer and model.device.type == "cpu":
-        _avoid_traps_of_4bit_on_a_cpu(model, model_dir)
+        avoid_traps_of_4bit_on_a_cpu(model, model_dir)
     known, last = model.get_input_embeddings().weight.shape[0], max(vocabulary.token_ids)
     if last >= known:
         raise ModelError(f"{model_dir}: its tokenizer uses token {last}, but the model knows only {known} tokens")
+    task_tokens = None
+    if getattr(config, "task_names", None):  # the rows behind its vocabulary are not to be trimmed away
+        task_tokens, trim_vocab = TaskTokens(config.vocab_size, tuple(config.task_names)), False
     if trim_vocab:
         vocabulary = trim_vocabulary(model, vocabulary)
         notes.append(f"vocabulary trimmed to {len(vocabulary.token_ids)} tokens")
@@ -117,7 +122,8 @@ def load_causal_lm(
         if max_len is not None:
             notes.append(f"max_len {max_len} clamped to the model's context of {context} tokens")
         max_len = context or 2048
-    return LoadedLM(model, tokenizer, vocabulary, Path(str(model_dir)).name, max_len, model.device, dtype, tuple(notes))
+    name = Path(str(model_dir)).name
+    return LoadedLM(model, tokenizer, vocabulary, name, max_len, model.device, dtype, tuple(notes), task_tokens)
 
 
 @torch.no_grad()
@@ -190,7 +196,7 @@ def _dtype(asked: torch.dtype | str, of_device: str) -> torch.dtype:
     return DTYPES[name]
 
 
-def _locate(model_dir: str | Path) -> tuple[str, bool]:
+def locate_model(model_dir: str | Path) -> tuple[str, bool]:
     """The folder to load from, or a hub id; and whether only local files may be read."""
     folder = resolve_path(model_dir)
     if not folder.is_dir():
@@ -214,7 +220,8 @@ def _locate(model_dir: str | Path) -> tuple[str, bool]:
     return str(folder), True
 
 
-def _quantizer(quant_type: str, double_quant: bool, dtype: torch.dtype) -> BitsAndBytesConfig:
+def bitsandbytes_config(quant_type: str, double_quant: bool, dtype: torch.dtype) -> BitsAndBytesConfig:
+    """What 4-bit loading needs. ModelError, one line, without bitsandbytes."""
     try:
         import bitsandbytes  # noqa: F401
     except ImportError:
@@ -229,7 +236,7 @@ def _quantizer(quant_type: str, double_quant: bool, dtype: torch.dtype) -> BitsA
     )
 
 
-def _avoid_traps_of_4bit_on_a_cpu(model: PreTrainedModel, model_dir) -> None:
+def avoid_traps_of_4bit_on_a_cpu(model: PreTrainedModel, model_dir) -> None:
     """bitsandbytes 0.50 reads rows that are not whole blocks of 64 weights back wrongly, without a word; and its
     packed AVX-512 kernel passes no gradient on."""
     from bitsandbytes.nn import Linear4bit

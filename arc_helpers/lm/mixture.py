@@ -4,14 +4,20 @@ Document i is a function of (seed, i) alone: a resumed run needs no more than a 
 the documents that a straight run would have seen.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from arc_helpers.arc import Pair, Task, Transform, color_permutation
-from arc_helpers.lm.prompt import IGNORE, Encoded, TaskTooLong, encode_pairs
+from arc_helpers.lm.batches import Batch, Document, packed_rows, padded_groups
+from arc_helpers.lm.enlarge import random_enlargement
+from arc_helpers.lm.prompt import TaskTooLong, encode_pair, encode_pairs
 from arc_helpers.lm.vocabulary import GridVocabulary
+
+PACKED_BATCHES = 8  # batches that are packed together: the more, the fewer tokens stay empty
+STRIDE = 2**20  # documents that a packed pool may draw; pool p begins at p · STRIDE
 
 #: draws the pairs of one document: the demonstrations, then the query
 Sampler = Callable[[np.random.Generator], list[Pair]]
@@ -57,64 +63,102 @@ class Mixture:
 
     sources: Mapping[str, tuple[float, Sampler]]  # name -> (weight, sampler)
     vocabulary: GridVocabulary
-    max_len: int = 1024
+    max_len: int = 1024  # longest document, in tokens
     seed: int = 0
+    max_side: int = 30  # largest grid side, in cells; samplers keep to it, and so does enlarging
+    pair_share: float = 0.0  # share of documents that are one pair alone (`encode_pair`)
+    enlarge_share: float = 0.0  # share of documents that are upscaled and get a margin (lm/enlarge.py)
 
-    def document(self, index: int) -> tuple[str, Encoded]:
-        """The source's name and the token sequence of document `index`; its loss counts every output but the first."""
+    @property
+    def settings(self) -> dict[str, object]:
+        """What the documents depend on, flat, by name."""
+        own = ("max_side", "max_len", "pair_share", "enlarge_share", "seed")
+        shares = {f"share of {name}": round(weight, 6) for name, (weight, _) in self.sources.items()}
+        return {name: getattr(self, name) for name in own} | shares
+
+    def document(self, index: int) -> Document:
+        """The source's name and the token sequence of document `index`; its loss counts every output but the first,
+        or the one output of a pair that is alone."""
         rng = np.random.default_rng([self.seed, index])
         names = list(self.sources)
         weights = np.array([self.sources[n][0] for n in names], dtype=float)
         while True:
             name = names[rng.choice(len(names), p=weights / weights.sum())]
             transform = random_transform(rng)
-            pairs = [transform.pair(p) for p in self.sources[name][1](rng)]
+            pairs = self.sources[name][1](rng)
+            if self.enlarge_share and rng.random() < self.enlarge_share:
+                enlargement = random_enlargement(rng, pairs, self.max_side)
+                pairs = [enlargement.pair(p) for p in pairs]
+            pairs = [transform.pair(p) for p in pairs]
+            alone = self.pair_share and rng.random() < self.pair_share
             try:
+                if alone:
+                    return name, encode_pair(pairs[-1], self.vocabulary, max_len=self.max_len)
                 encoded = encode_pairs(pairs[:-1], pairs[-1], self.vocabulary, max_len=self.max_len, all_outputs=True)
             except TaskTooLong:
                 continue
-            if encoded.dropped < len(pairs) - 1:  # a query alone says nothing about its rule
+            if encoded.dropped < len(pairs) - 1:  # a query that lost its demonstrations says nothing about its rule
                 return name, encoded
 
-    def batches(self, batch_tokens: int, cursor: tuple[int, int] = (0, 0), pool: int = 256) -> Iterator["Batch"]:
-        """Batches of at most `batch_tokens` padded tokens, without end, from `cursor` (pool, batch in it) on.
+    def batches(
+        self,
+        batch_tokens: int,
+        cursor: tuple[int, int] = (0, 0),
+        pool: int = 256,
+        row_tokens: int | None = None,
+        workers: int = 0,
+    ) -> Iterator[Batch]:
+        """Batches of at most `batch_tokens` tokens, without end, from `cursor` (pool, batch in it) on.
 
-        Documents are drawn in pools and sorted by length inside a pool, so that little is spent on padding.
+        row_tokens: None pads, one document a row; documents are drawn in pools of `pool` and sorted by length inside
+        one, so that little is spent on padding. A number packs documents into rows of so many tokens; all batches
+        then have one shape. workers: processes that draw ahead; they change nothing but the time it takes.
+        ValueError where a row is shorter than the longest document, or longer than a batch.
         """
+        if row_tokens is not None and not self.max_len <= row_tokens <= batch_tokens:
+            raise ValueError(
+                f"row_tokens = {row_tokens}: must be from max_len ({self.max_len}) to batch_tokens ({batch_tokens})"
+            )
         first, skip = cursor
-        while True:
-            documents = [self.document(i) for i in range(first * pool, (first + 1) * pool)]
-            groups = _groups(documents, batch_tokens)
-            order = np.random.default_rng([self.seed, first, 1]).permutation(len(groups))
-            for n in range(skip, len(order)):
-                yield Batch.of(groups[order[n]], self.vocabulary.pad, following=(first, n + 1))
-            first, skip = first + 1, 0
+        for drawn in _in_order(lambda number: self._pool(number, batch_tokens, pool, row_tokens), first, workers):
+            yield from drawn[skip:]
+            skip = 0
+
+    def _pool(self, number: int, batch_tokens: int, pool: int, row_tokens: int | None) -> list[Batch]:
+        """All batches of one pool."""
+        rng, pad = np.random.default_rng([self.seed, number, 1]), self.vocabulary.pad
+        if row_tokens is None:
+            groups = padded_groups([self.document(i) for i in range(number * pool, (number + 1) * pool)], batch_tokens)
+            order = rng.permutation(len(groups))
+            return [Batch.of(groups[i], pad, following=(number, n + 1)) for n, i in enumerate(order)]
+        height = batch_tokens // row_tokens
+        documents, missing = [], PACKED_BATCHES * height * row_tokens
+        while missing > 0:
+            documents.append(self.document(number * STRIDE + len(documents)))
+            missing -= len(documents[-1][1])
+        rows = packed_rows(documents, row_tokens)
+        order = rng.permutation(len(rows))  # the few rows too many are left out by chance, not for being short
+        batches = [[rows[i] for i in order[n * height : (n + 1) * height]] for n in range(PACKED_BATCHES)]
+        return [Batch.pack(b, row_tokens, pad, following=(number, n + 1)) for n, b in enumerate(batches)]
 
 
-def _groups(documents: list[tuple[str, Encoded]], batch_tokens: int) -> list[list[tuple[str, Encoded]]]:
-    groups: list[list] = []
-    for document in sorted(documents, key=lambda d: -len(d[1])):
-        if not groups or (len(groups[-1]) + 1) * len(groups[-1][0][1]) > batch_tokens:
-            groups.append([])
-        groups[-1].append(document)
-    return groups
+def _in_order(draw: Callable[[int], list[Batch]], first: int, workers: int) -> Iterator[list[Batch]]:
+    """draw(first), draw(first + 1), … without end; with workers several at a time, and still in order."""
+    if not workers:
+        yield from map(draw, itertools.count(first))
+        return
+    from torch.utils.data import DataLoader, Dataset
 
+    class Pools(Dataset):
+        def __getitem__(self, number: int) -> list[Batch]:
+            return draw(number)
 
-@dataclass(frozen=True)
-class Batch:
-    """Right-padded sequences: under a causal mask no real token sees the padding, so no mask is needed."""
-
-    input_ids: np.ndarray  # int64 [B, T]
-    labels: np.ndarray  # int64 [B, T]
-    names: list[str]  # source of each row
-    following: tuple[int, int] = (0, 0)  # the cursor behind this batch
-
-    @classmethod
-    def of(cls, documents: list[tuple[str, Encoded]], pad: int, **kwargs) -> "Batch":
-        width = max(len(e) for _, e in documents)
-        ids = np.full((len(documents), width), pad, dtype=np.int64)
-        labels = np.full((len(documents), width), IGNORE, dtype=np.int64)
-        for row, (_, encoded) in enumerate(documents):
-            ids[row, : len(encoded)] = encoded.input_ids
-            labels[row, : len(encoded)] = encoded.labels
-        return cls(ids, labels, [name for name, _ in documents], **kwargs)
+    # forked: samplers are closures, which cannot be pickled, and workers never touch a GPU
+    yield from DataLoader(
+        Pools(),
+        batch_size=None,
+        sampler=itertools.count(first),
+        num_workers=workers,
+        multiprocessing_context="fork",
+        collate_fn=lambda drawn: drawn,
+    )

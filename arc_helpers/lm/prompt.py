@@ -83,6 +83,16 @@ def encode_pairs(
     return Encoded(input_ids, np.concatenate(labels), len(input_ids) - len(answer), dropped=first)
 
 
+def encode_pair(pair: Pair, vocabulary: GridVocabulary, *, max_len: int | None = None, answer_room: int = 0) -> Encoded:
+    """Encode one pair alone: `<start> I input rows O │ output rows <end>`, with no other demonstration.
+
+    The labels count the output and its end token; a pair without an output gives the bare prompt. With nothing
+    shown, the rule has to come from the weights: from joint training or a task's adapter (mdlARC's form).
+    TaskTooLong where the pair, plus `answer_room` tokens still to be generated, does not fit `max_len`.
+    """
+    return encode_pairs([], pair, vocabulary, max_len=max_len, answer_room=answer_room)
+
+
 def encode(task: Task, vocabulary: GridVocabulary, *, test_index: int = 0, **options) -> Encoded:
     """Encode one test input of a task behind its demonstrations; options as in `encode_pairs`."""
     return encode_pairs(list(task.train), task.test[test_index], vocabulary, **options)

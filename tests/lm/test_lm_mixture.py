@@ -1,5 +1,6 @@
 """The pretraining mixture: documents are a function of (seed, index), batches of (seed, cursor)."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -114,3 +115,29 @@ def test_a_drawn_pair_is_never_its_own_query():
         assert len(set(drawn)) == len(drawn)
         sizes.add(len(drawn))
     assert sizes == {3, 4, 5}  # two to four demonstrations and the query
+
+
+def test_some_documents_are_one_pair_alone(mixture, vocabulary):
+    alone = dataclasses.replace(mixture, pair_share=0.5)
+    outputs = [vocabulary.decode(alone.document(i)[1].input_ids).count("O") for i in range(200)]
+    assert outputs.count(1) == pytest.approx(100, abs=30)
+    single = next(alone.document(i)[1] for i in range(200) if outputs[i] == 1)
+    counted = single.labels != IGNORE
+    assert vocabulary.decode(single.labels[counted]).endswith("<end>") and single.answer_tokens < len(single)
+    assert (np.flatnonzero(counted) >= single.prompt_length).all()  # its one output counts, and nothing else
+
+
+def test_shares_of_zero_leave_the_stream_as_it_was(mixture):
+    """A checkpoint from before these settings goes on with the documents that it would have seen."""
+    same_stream = dataclasses.replace(mixture, pair_share=0.0, enlarge_share=0.0, max_side=7)
+    assert all(same(mixture.document(i), same_stream.document(i)) for i in range(30))
+    assert not all(
+        same(mixture.document(i), dataclasses.replace(mixture, pair_share=0.1).document(i)) for i in range(30)
+    )
+
+
+def test_settings_name_everything_the_documents_depend_on(mixture):
+    assert mixture.settings == {
+        **{"max_side": 30, "max_len": 80, "pair_share": 0.0, "enlarge_share": 0.0, "seed": 7},
+        **{"share of narrow": 3.0, "share of wide": 1.0},
+    }

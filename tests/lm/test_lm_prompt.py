@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from arc_helpers.arc import Pair, Task
-from arc_helpers.lm.prompt import IGNORE, TaskTooLong, answer_grid, encode, encode_pairs
+from arc_helpers.lm.prompt import IGNORE, TaskTooLong, answer_grid, encode, encode_pair
 
 PROMPT = "<start>I12\n34\nO5\n<end>I0\nO00\n<end>I6\nO"
 
@@ -53,8 +53,22 @@ def test_the_answer_never_changes_the_prompt(vocabulary, task):
 
 
 def test_the_single_pair_form(vocabulary):
-    encoded = encode_pairs([], Pair([[6]], [[7]]), vocabulary)
+    encoded = encode_pair(Pair([[6]], [[7]]), vocabulary, max_len=8)
     assert vocabulary.decode(encoded.input_ids) == "<start>I6\nO7\n<end>"
+    assert vocabulary.decode(encoded.labels[encoded.labels != IGNORE]) == "7\n<end>"
+    assert encoded.prompt_length == 5 and (encoded.labels[:5] == IGNORE).all()
+
+
+def test_a_single_pair_without_output_is_the_prompt_of_one_with(vocabulary):
+    whole, bare = encode_pair(Pair([[6]], [[7]]), vocabulary), encode_pair(Pair([[6]]), vocabulary, answer_room=3)
+    assert (bare.input_ids == whole.input_ids[: whole.prompt_length]).all()
+    assert bare.answer_tokens == 0 and len(bare) == bare.prompt_length
+
+
+def test_a_single_pair_that_does_not_fit(vocabulary):
+    for pair, room in ((Pair([[6]], [[7]]), 0), (Pair([[6]]), 3)):
+        with pytest.raises(TaskTooLong, match="the query needs 8 tokens without any demonstration; the context is 7"):
+            encode_pair(pair, vocabulary, max_len=7, answer_room=room)
 
 
 @pytest.mark.parametrize(("less", "dropped"), [(0, 0), (1, 1), (11, 1), (12, 2), (19, 2)])
