@@ -8,16 +8,18 @@ ARC := $(BIN)/python -m arc_helpers
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 DATA ?= arcagi1/evaluation
 SUB ?= artifacts/submission/submission.json
+K ?= arc-multi-lora-ttt-t4x2
+KAGGLE := $(BIN)/python -m arc_helpers.kaggle
 
 # Picked by a rule fixed before any result was seen: the ARC-AGI-1 evaluation tasks whose visible grids are
 # all at most 12 x 12, the first 12 of them by sha256 of the id (tests/test_frame.py applies it again).
 DEMO := artifacts/demo
 DEMO_TASKS := 8b28cd80,ed74f2f2,a59b95c0,ac605cbb,48f8583b,5d2a5c43,e133d23d,fc754716,aa300dc3,e872b94a,73182012,e345f17b
 
-.PHONY: help setup demo data lab run notebooks submission validate bench test test-fast lint format sync clean
+.PHONY: help setup demo data lab run notebooks submission score validate bench test test-fast lint format sync clean kaggle-bundle kaggle-rehearsal kaggle-push kaggle-status kaggle-logs kaggle-output kaggle-submit
 
 help: ## Show this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo '  make run NB=02 P="k=4 steps=20"     any parameter of a notebook; NB=02 P=--help lists them'
 
@@ -33,7 +35,7 @@ $(VENV)/.installed: pyproject.toml requirements/constraints.txt
 	exit 1
 	@echo "Installing into $(VENV): some minutes, once."
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1,<27'
-	$(BIN)/python -m pip install --quiet -c requirements/constraints.txt -e '.[gpu,track]' --group dev
+	$(BIN)/python -m pip install --quiet -c requirements/constraints.txt -e '.[gpu,track,liza]' --group dev
 	@touch $@
 
 demo: setup ## Solve 12 ARC tasks from start to score: 5 minutes on 2 CPU cores, no GPU, no network
@@ -69,11 +71,35 @@ submission: setup ## Answer every task of DATA=arcagi1/evaluation: PROFILE=lapto
 		max_tasks=0 max_side=0 $(P)
 	$(ARC) validate artifacts/submission/submission.json --data $(DATA)
 
+score: setup ## Fill rows of the score table: SET=arcagi1/evaluation P="--max-side 0 --rows all"
+	$(BIN)/python benchmarks/score.py --set $(or $(SET),arcagi1/evaluation) $(P)
+
 validate: setup ## Check a submission: SUB=artifacts/submission/submission.json DATA=arcagi1/evaluation
 	$(ARC) validate $(SUB) --data $(DATA)
 
 bench: setup ## Measure one claim of the README: NAME=demo (benchmarks/README.md lists them)
 	$(BIN)/python benchmarks/$(or $(NAME),$(error NAME is missing: one of $(basename $(notdir $(wildcard benchmarks/*.py))))).py
+
+kaggle-bundle: setup ## Wheels, model and a folder a kernel for Kaggle's Python, into kaggle/build/
+	$(KAGGLE) bundle $(P)
+
+kaggle-rehearsal: setup ## Run a kernel as Kaggle does, without network: 4 scenarios, 2 mount layouts
+	$(KAGGLE) rehearsal $(P)
+
+kaggle-push: setup ## Send the dataset and K=kernel, which starts: P=--dry-run only says what would be sent
+	$(KAGGLE) push $(K) $(P)
+
+kaggle-status: setup ## Whether K=kernel runs, is done or has failed
+	$(KAGGLE) status $(K)
+
+kaggle-logs: setup ## What K=kernel printed
+	$(KAGGLE) logs $(K)
+
+kaggle-output: setup ## Fetch what K=kernel wrote, into artifacts/kaggle/
+	$(KAGGLE) output $(K)
+
+kaggle-submit: setup ## Submit K=kernel to its competition, one of the day's: P='--version 3 --message "k=4"'
+	$(KAGGLE) submit $(K) $(P)
 
 test: lint ## Lint and run all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -40,26 +40,44 @@
 profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.yaml fills the rest
 seed: int = 0  # seed of augmentations and adapters
 out_dir: str = None  # folder for what this run writes (default artifacts/02_multilora_ttt)
+
 model_dir: str = None  # Hugging Face folder (or hub id) of the base model
 data_dir: str = None  # a set such as arcagi1/evaluation, a folder of tasks, or a challenges file
 solutions: str = None  # Kaggle solutions file, read by the scoring step alone
 task_ids: str = None  # only these tasks, ids separated by commas
 max_tasks: int = None  # at most so many tasks, the first by sha256 of the id
 max_side: int = None  # only tasks whose visible grids are at most so wide and high
+
 mode: str = None  # depth of the adapters: head (final hidden state), top_m (last layers) or full (every layer)
+top_m: int = None  # layers that adapt with mode top_m, the last ones; 0 = a quarter of them
 k: int = None  # tasks trained at once, one adapter each
 steps: int = None  # training steps; 0 = none
 num_pseudo: int = None  # pseudo-tasks a task
 r: int = None  # rank of an adapter
 alpha: float = None  # an adapter's output is scaled by alpha / r
 lr: float = None  # learning rate
+joint_steps: int = None  # steps in which a copy of the base learns all tasks together, before the adapters; 0 = none
+form: str = None  # how a task is put: in_context, pairs (single pairs behind a token of the task) or both
+patience: int = None  # steps without a new lowest loss after which an adapter has learned enough; 0 = all steps
+grouping: str = None  # what tasks that train together share: length, size, palette, family or random (nothing)
+group_steps: int = None  # steps of one adapter on all tasks of a group before it is split into one a task; 0 = none
+max_tokens: int = None  # padded tokens a step of a group; 0 = no limit
+
 views: int = None  # augmented views that vote, 1 to 16
+strategy: str = None  # decoding in each view: greedy (one answer), beam or dfs (all likely ones)
+min_prob: float = None  # dfs: every answer that is at least as likely, above 0 and below 1
 select: str = None  # rank answers by votes, or by a product of experts over the views
 control: bool = None  # also answer without training, to compare with
+frontier: int = None  # tasks on which the depths are compared before the run; 0 = none
+
 max_len: int = None  # longest sequence, in tokens
 quantization: str = None  # none or 4bit: how the base is loaded
 quant_type: str = None  # nf4 or fp4
 double_quant: bool = None  # quantise the 4-bit scales, too
+cache_gib: float = None  # memory that keeps what frozen layers compute, in GiB
+cache_disk_gib: float = None  # disk that keeps what memory does not, in GiB
+workers: int = None  # GPUs (or CPU processes) that solve groups; from 2 on by Ray
+ray_address: str = None  # a running Ray cluster; empty = this machine
 deadline_seconds: float = None  # wall-clock budget; what is left over keeps fallback attempts
 trust_remote_code: bool = None  # run Python code found in the model folder
 
@@ -77,7 +95,7 @@ deadline = runs.Deadline(config.deadline_seconds)
 # ## 1 · Tasks, and a submission that is valid from the first second
 #
 # A task that cannot be read is put aside; it does not stop the others. Answers, where the data have any, are
-# removed *by construction*: what follows gets objects that do not hold them. They come back in section 6, for
+# removed *by construction*: what follows gets objects that do not hold them. They come back in section 8, for
 # scoring alone.
 
 # %%
@@ -96,7 +114,7 @@ print(f"{len(tasks)} tasks, {sum(len(task.test) for task in tasks)} test inputs,
 
 # %%
 num_tests = arc.num_tests_of(tasks, faults)
-writer = arc.SubmissionWriter(run.out_dir / "submission.json", num_tests, resume=run.resumed)
+writer = arc.SubmissionWriter(run.submission_path, num_tests, resume=run.resumed)
 assert arc.validate_submission(writer.path, num_tests) == []
 writer.path
 
@@ -191,17 +209,79 @@ assert (losses[-4:].mean(axis=0) < losses[:4].mean(axis=0)).all()
 
 # %% [markdown]
 # That is as much as the last hidden state allows: such an adapter cannot change what attention looks at, or what is
-# copied from where. The other two depths can. The same two toy tasks, as deep as this run goes (`mode`):
+# copied from where. The other two depths can: `top_m` puts low-rank matrices into every linear layer of the last m
+# layers, `full` into all. The same two toy tasks, as deep as this run goes (`mode`):
 
 # %%
-deep = ttt.MultiLoRAModel(base, ["mirror", "paint"], mode=config.mode, r=config.r, lora_alpha=config.alpha, seed=seed)
+depth = {"mode": config.mode, "top_m": config.top_m, "r": config.r, "lora_alpha": config.alpha}
+deep = ttt.MultiLoRAModel(base, ["mirror", "paint"], seed=run.seed, **depth)
 prepared = ttt.prepare(deep, examples)
 print(f"{config.mode}: {deep.bank.flat.shape[1]:,} numbers a task, {len(deep.bank.names)} tensors a slot")
 deep_losses = ttt.train_multi_lora(deep, prepared, steps=20, lr=config.lr, seed=run.seed)  # [steps, K]
 print("last steps:", deep_losses[-4:].mean(axis=0).round(3))
 
 # %% [markdown]
-# ## 4 · The run
+# ## 4 · How deep? What each depth brings, and what it costs
+#
+# A step of `head` costs almost nothing, since what the base computes is kept; `top_m` keeps what enters its first
+# layer; `full` has to run everything, every time. What that buys can be measured without any label: hold out the last
+# demonstration of a task, let adapters learn from the others, and ask how likely they find its known answer, in nats
+# a token (lower is better). A few of this run's own tasks, a quarter of its steps:
+
+# %%
+import dataclasses
+
+settings = ttt.settings_from(config, run.seed)
+short = dataclasses.replace(settings, steps=max(1, config.steps // 4), num_pseudo=min(config.num_pseudo, 16))
+probes = [probe for task in tasks if (probe := ttt.with_held_out_demonstration(task))]
+probes = [] if run.resumed else probes[: config.frontier]  # a run that goes on has had its look
+depths = ttt.depths_of(base) if probes else {}
+found = {name: ttt.score_depth(base, probes, short, **depth) for name, depth in depths.items()}
+for name, score in found.items():
+    print(
+        f"{name:<16} {score.mean_nll:.3f} nats a token, {score.seconds:6.2f} s and {score.numbers:>9,} numbers a task"
+    )
+
+# %% [markdown]
+# Each point is a depth, from left to right what it costs. The deeper, the more numbers an adapter has:
+
+# %%
+points = {name: (score.seconds, score.mean_nll) for name, score in found.items() if score.numbers}
+assert [found[name].numbers for name in points] == sorted(found[name].numbers for name in points)
+axes = ("seconds a task (logarithmic)", "nats a token, held-out demonstration")
+before = ("untrained", found["untrained"].mean_nll) if found else None
+picture = plot.plot_tradeoff(points, *axes, baseline=before) if points else plot.plot_task(tasks[0])
+run.log.figure(picture, "frontier")
+picture
+
+# %% [markdown]
+# **Gotcha.** A handful of tasks and a quarter of the steps make a look, not a measurement: a depth may win here by
+# luck, and deep adapters are still learning when the steps run out. `benchmarks/ttt_accuracy.py` compares the depths on
+# 200 tasks, with intervals.
+
+# %% [markdown]
+# ## 5 · All tasks together, first
+#
+# An adapter has only its own task to learn from. `joint_steps` lets a *copy* of the base learn the demonstrations of all
+# tasks of this run together, with all its weights; the adapters then start from there. In a few hundred steps a small
+# model learns most from *single pairs*, `form="pairs"`: one question, one answer, no other demonstration. The rule is
+# then nowhere in the prompt. It is in two tokens in front: one that belongs to the task and is learned with the
+# weights, and one that says in which of the eight symmetries the pair is shown.
+
+# %%
+learner, state, table = base, run.out_dir / "joint.pt", run.out_dir / "joint.jsonl"
+if not run.resumed:
+    state.unlink(missing_ok=True)
+    table.unlink(missing_ok=True)
+if config.joint_steps:
+    share = deadline.left / 3 if config.deadline_seconds else None  # seconds
+    joint = ttt.joint_config(str(base.device), config.joint_steps, share, seed=run.seed)
+    written = {"checkpoint": state, "on_metrics": lambda metrics: runs.append_record(table, metrics)}
+    learner = ttt.adapt_jointly(base, tasks, joint, form=config.form, **written)
+    print(f"{learner.name}: {len(learner.task_tokens.names)} tasks have a token of their own")
+
+# %% [markdown]
+# ## 6 · The run
 #
 # Groups of `k` tasks of like length. For each group: pseudo-tasks → K adapters trained together (losses summed over
 # the adapters; clip, moments and finite gate of each its own) → every test input answered greedily in every view, all
@@ -210,11 +290,13 @@ print("last steps:", deep_losses[-4:].mean(axis=0).round(3))
 # what one view finds likely and another impossible is wrong.
 
 # %%
-settings = ttt.settings_from(config, run.seed)
-results = ttt.solve_tasks(base, tasks, settings, run.log, writer, faults=faults, deadline=deadline, resume=run.resumed)
+options = {"deadline": deadline, "resume": run.resumed, "workers": config.workers, "ray_address": config.ray_address}
+results = ttt.solve_tasks(learner, tasks, settings, run.log, writer, faults=faults, replan=run.env.on_kaggle, **options)
 print(
     f"{len(results)} of {len(tasks)} tasks went through; {writer.path} is valid:",
     arc.validate_submission(writer.path, num_tests) == [],
+    *results.notes,
+    sep="\n",
 )
 
 # %% [markdown]
@@ -225,7 +307,15 @@ for record in runs.read_jsonl(run.out_dir / "tasks.jsonl"):
     print(*(record[name] for name in ("task_id", "status", "votes", "notes", "error") if record.get(name)))
 
 # %% [markdown]
-# ## 5 · A look inside
+# And what each group took is in `groups.jsonl`: seconds, memory, tokens a second, padding, and how busy the GPU was.
+
+# %%
+for record in runs.read_jsonl(run.out_dir / "groups.jsonl"):
+    numbers = {name: value for name, value in record.items() if name != "tasks" and value is not None}
+    print(f"{len(record['tasks'])} tasks:", ", ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
+
+# %% [markdown]
+# ## 7 · A look inside
 #
 # Each line is one adapter's loss on its own pseudo-tasks. They start where the base left them, and each goes its
 # own way.
@@ -241,8 +331,9 @@ run.log.figure(picture, "losses")
 picture
 
 # %% [markdown]
-# The distinct answers to one test input, best first, with the number of views that gave each. Agreement between views
-# is a sign of quality that needs no label.
+# The distinct answers to one test input, best first: how many views gave each, and the sum of its log-probabilities
+# under *all* views, by which `select="product"` ranks (0 would be certain in every one). Agreement between views is a
+# sign of quality that needs no label.
 
 # %%
 def most_votes(result):
@@ -250,14 +341,21 @@ def most_votes(result):
 
 
 most = max(results.values(), key=most_votes, default=None)
+
+
+def score_of(answer):
+    product = f", Σ log p {answer.product:.2f}" if answer.product is not None else ""
+    return f"{answer.votes} of {config.views} views{product}"
+
+
 answers = most.ranked[0][:8] if most else []
-wall = [(f"{a.votes} of {config.views} views, log p {a.logprob:.2f}", a.grid) for a in answers]
+wall = [(score_of(answer), answer.grid) for answer in answers]
 picture = plot.plot_gallery(wall) if wall else plot.plot_task(tasks[0])
 run.log.figure(picture, "candidates")
 picture
 
 # %% [markdown]
-# ## 6 · Scoring, the separate step
+# ## 8 · Scoring, the separate step
 #
 # Only here are answers read, from the data again, and only the saved file is scored. Beside the score stands a
 # control: the same base, the same views, no training.
@@ -266,8 +364,9 @@ picture
 if config.control and not deadline.passed:
     control_log = runs.RunLog(run.out_dir / "control", "control", profile, run.seed, config, run.device)
     control_writer = arc.SubmissionWriter(control_log.out_dir / "submission.json", num_tests)
-    untrained = ttt.settings_from(config.model_copy(update={"steps": 0}), run.seed)
-    ttt.solve_tasks(base, tasks, untrained, control_log, control_writer, deadline=deadline, resume=run.resumed)
+    nothing = {"steps": 0, "group_steps": 0, "joint_steps": 0, "form": "in_context"}
+    untrained = ttt.settings_from(config.model_copy(update=nothing), run.seed)
+    ttt.solve_tasks(base, tasks, untrained, control_log, control_writer, **options)
 
 # %%
 readable = {task.id for task in tasks}
@@ -288,7 +387,7 @@ for name, score in scores.items():
 # With a dozen tasks the interval is wide: a difference of one task says nothing. The score tables in the README use
 # more.
 #
-# ## 7 · Pictures
+# ## 9 · Pictures
 #
 # Every prediction beside the truth, wrong cells outlined. The one shown here is the best by score, then by the
 # smallest share of wrong cells.
@@ -336,6 +435,9 @@ summary
 # ## What to try next
 #
 # - `k=1` and `k=8`: the answers stay the same, the seconds do not.
+# - `mode=top_m top_m=2`, `mode=head`: less to learn with, much less to wait for. Does section 4 agree with the score?
+# - `strategy=dfs min_prob=0.05`: every likely answer instead of one a view.
+# - `workers=2` (the extra `ray`): two GPUs, or two CPU processes, share the groups; `ray_address` for a cluster.
 # - `steps=0`, 20, 200: where does the loss stop to pay in votes?
 # - `views=1` against 8: what voting is worth without any training.
 # - A task of your own: `data_dir="path/to/task.json"`.

@@ -15,6 +15,7 @@ from arc_helpers.plot.grids import (
     plot_transforms,
 )
 from arc_helpers.plot.picture import Picture
+from arc_helpers.plot.points import plot_tradeoff
 from arc_helpers.plot.tokens import TokenRow, TokenTable, plot_tokens, token_table
 from arc_helpers.plot.widgets import (
     Explorer,
@@ -43,6 +44,7 @@ __all__ = [
     "plot_round_trip",
     "plot_task",
     "plot_tokens",
+    "plot_tradeoff",
     "plot_transforms",
     "token_table",
 ]

@@ -3,14 +3,24 @@
 Names are imported on first use, so that `import arc_helpers.ttt` alone does not load torch.
 """
 
-import importlib
+from arc_helpers import on_first_use
 
 _WHERE = {
     "AnswerFeatures": "cache",
     "answer_features": "cache",
     "prepare": "cache",
     "slot_losses": "cache",
+    "StateStore": "store",
+    "DepthScore": "depths",
+    "depths_of": "depths",
+    "score_depth": "depths",
+    "with_held_out_demonstration": "depths",
+    "FORMS": "forms",
+    "adapt_jointly": "joint",
+    "joint_config": "joint",
+    "group_tasks": "grouping",
     "length_groups": "grouping",
+    "training_length": "grouping",
     "padding_ratio": "grouping",
     "MultiLoRAModel": "multilora",
     "per_slot_cross_entropy": "multilora",
@@ -18,6 +28,10 @@ _WHERE = {
     "SlotBank": "bank",
     "score_answers": "score",
     "product_of_experts": "select",
+    "task_features": "features",
+    "Job": "trainer",
+    "MultiLoraTrainer": "trainer",
+    "Trained": "trainer",
     "Training": "trainer",
     "train_multi_lora": "trainer",
     "train_slots": "trainer",
@@ -38,11 +52,7 @@ _WHERE = {
     "ResumeError": "journal",
     "solve_group": "group",
     "solve_tasks": "pipeline",
+    "WorkersError": "workers",
 }
 __all__ = list(_WHERE)
-
-
-def __getattr__(name: str):
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+__getattr__ = on_first_use(__name__, _WHERE)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arc_helpers.arc import DIHEDRAL, FALLBACK, Task, Transform, as_grid, color_permutation
+from arc_helpers.arc import FALLBACK, Task, Transform, as_grid
 from arc_helpers.lm.loading import LoadedLM
-from arc_helpers.lm.prompt import Encoded, TaskTooLong, answer_grid, encode
+from arc_helpers.lm.prompt import Encoded, TaskTooLong, answer_grid
+from arc_helpers.ttt.forms import questions
 from arc_helpers.ttt.multilora import MultiLoRAModel
 from arc_helpers.ttt.result import TaskResult
 from arc_helpers.ttt.score import score_answers
@@ -17,12 +18,6 @@ from arc_helpers.ttt.settings import TTTSettings
 
 MOST_SCORED = 20  # distinct answers to a test input that are scored in every view
 LARGEST_ANSWER = 30 * 31 + 1  # tokens of a 30 × 30 grid with its row ends and the end token
-
-
-def views_of(task: Task, n: int, seed: int = 0) -> list[Transform]:
-    """The views a task is answered in: the 8 symmetries of the square, then the same 8 with other colours."""
-    recolored = color_permutation(seed)
-    return [*DIHEDRAL, *(Transform(d.k, d.flip, recolored) for d in DIHEDRAL)][:n]
 
 
 def answer_room(task: Task, test_index: int) -> int:
@@ -106,10 +101,9 @@ def _jobs(lm: LoadedLM, slot: int, task: Task, settings: TTTSettings, notes: lis
     jobs = []
     for i in range(len(task.test)):
         room = min(answer_room(task, i), max(1, lm.max_len // 2))
-        options = {"test_index": i, "max_len": lm.max_len, "answer_room": room}
         try:
-            for view in views_of(task, settings.views, settings.seed):
-                jobs.append(_Job(slot, i, view, encode(view.task(task), lm.vocabulary, **options), room))
+            for view, prompt in questions(lm, task, i, settings, room):
+                jobs.append(_Job(slot, i, view, prompt, room))
         except TaskTooLong as error:
             notes.append(f"test[{i}]: {error}")
     dropped = max((job.prompt.dropped for job in jobs), default=0)

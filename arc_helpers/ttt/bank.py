@@ -24,15 +24,28 @@ class SlotBank(nn.Module):
         sizes = [torch.Size(shape).numel() for shape in shapes.values()]
         self.flat = torch.zeros(num_slots, sum(sizes), device=device, dtype=dtype)
         self.grad = torch.zeros_like(self.flat)
-        self._views: dict[str, nn.Parameter] = {}
         ends = torch.tensor([0, *sizes]).cumsum(0).tolist()
-        for (name, shape), start, end in zip(shapes.items(), ends, ends[1:], strict=False):
-            view = nn.Parameter(self.flat[:, start:end].view(num_slots, *shape))
-            view.grad = self.grad[:, start:end].view(num_slots, *shape)  # autograd adds to it in place
-            self._views[name] = view
+        self._columns = {
+            name: (slice(start, end), tuple(shape))
+            for (name, shape), start, end in zip(shapes.items(), ends, ends[1:], strict=False)
+        }
+        self._views = {name: self._view(name, 0, num_slots) for name in shapes}
+        self._parts: dict[tuple[str, int, int], nn.Parameter] = {}
 
     def __getitem__(self, name: str) -> nn.Parameter:
         return self._views[name]
+
+    def rows(self, name: str, first: int, end: int) -> nn.Parameter:
+        """`bank[name][first:end]` as a parameter of its own, whose gradient lands in the same place.
+
+        (That of a slice would be made as zeros for all K slots and then added, once a slice.)
+        """
+        if (first, end) == (0, len(self.flat)):
+            return self._views[name]
+        key = (name, first, end)
+        if key not in self._parts:
+            self._parts[key] = self._view(name, first, end)
+        return self._parts[key]
 
     def __contains__(self, name: str) -> bool:
         return name in self._views
@@ -44,3 +57,9 @@ class SlotBank(nn.Module):
     def slot(self, k: int) -> dict[str, Tensor]:
         """Copies of one slot's tensors, by name."""
         return {name: view[k].detach().clone() for name, view in self._views.items()}
+
+    def _view(self, name: str, first: int, end: int) -> nn.Parameter:
+        columns, shape = self._columns[name]
+        view = nn.Parameter(self.flat[first:end, columns].view(end - first, *shape))
+        view.grad = self.grad[first:end, columns].view(end - first, *shape)  # autograd adds to it in place
+        return view

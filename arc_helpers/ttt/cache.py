@@ -1,8 +1,9 @@
 """What a frozen base computes is constant: each depth keeps as much of it as its adapters leave alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.lm.prompt import IGNORE, Encoded
 from arc_helpers.ttt.multilora import MultiLoRAModel, decoder_layers, per_slot_cross_entropy
+from arc_helpers.ttt.store import StateStore, Stored
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,20 @@ class LayerStates:
         return len(self.example)
 
 
-Example = AnswerFeatures | LayerStates | Encoded
+States = AnswerFeatures | LayerStates
+Example = States | Stored | Encoded
 
 
-def prepare(model: MultiLoRAModel, pools: Sequence[Sequence[Encoded]]) -> list[list[Example]]:
-    """Each slot's sequences in the form its training reads: computed once here, not once a step."""
-    flat = [example for pool in pools for example in pool]
-    if model.mode == "head":
-        flat = answer_features(model.lm, flat)
-    elif model.mode == "top_m":
-        flat = layer_states(model.lm, flat, model.first_layer)
+def prepare(
+    model: MultiLoRAModel, pools: Sequence[Sequence[Encoded]], store: StateStore | None = None
+) -> list[list[Example]]:
+    """Each slot's sequences in the form its training reads: computed once here, not once a step.
+
+    store: where it is kept; None keeps all of it in memory. What does not fit there is computed at every step.
+    """
+    flat: list[Example] = [example for pool in pools for example in pool]
+    if model.mode != "full":
+        flat = _kept(model, flat, store or StateStore(float("inf")))
     return [flat[a:b] for a, b in pairwise(np.cumsum([0, *map(len, pools)]))]
 
 
@@ -55,45 +61,77 @@ def slot_losses(model: MultiLoRAModel, examples: Sequence[Example], slots: Tenso
 
     There are equally many examples a slot, the first slot's first.
     """
+    logits, labels = answer_logits(model, examples, slots)
+    return per_slot_cross_entropy(logits.view(len(slots), -1, logits.shape[-1]), labels.view(len(slots), -1))
+
+
+def answer_logits(model: MultiLoRAModel, examples: Sequence[Example], slots: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits [N, n, V] at the positions that predict counted tokens, and those tokens, int64 [N, n], −100 behind the
+    last; examples and slots as in `slot_losses`."""
+    examples = [e.load() if isinstance(e, Stored) else e for e in examples]
     if isinstance(examples[0], AnswerFeatures):
-        hidden, labels = pad_sequence([e.hidden for e in examples], True), [e.targets for e in examples]
+        hidden, labels = _on(model.lm, [e.hidden for e in examples]), [e.targets for e in examples]
     else:
         states = _states(model, examples, slots)
         answers = [_answer_positions(_encoded(e)) for e in examples]
         hidden = pad_sequence([s[at.to(s.device)] for s, (at, _) in zip(states, answers, strict=True)], True)
-        labels = [targets.to(hidden.device) for _, targets in answers]
-    logits, labels = model.logits(hidden, slots), pad_sequence(labels, True, IGNORE)
-    return per_slot_cross_entropy(logits.view(len(slots), -1, logits.shape[-1]), labels.view(len(slots), -1))
+        labels = [targets for _, targets in answers]
+    return model.logits(hidden, slots), pad_sequence(labels, True, IGNORE).to(hidden.device)
 
 
-@torch.no_grad()
 def answer_features(lm: LoadedLM, examples: Sequence[Encoded], batch_tokens: int | None = None) -> list[AnswerFeatures]:
     """One forward of the base over all examples, in batches of at most `batch_tokens` padded tokens.
 
     None: 2048 on a CPU, else 8192.
     """
-    features: list[AnswerFeatures | None] = [None] * len(examples)
-    for chosen, ids in _batches(lm, examples, batch_tokens):
-        hidden = lm.hidden(ids, use_cache=False).last_hidden_state
-        for row, i in enumerate(chosen):
-            at, targets = _answer_positions(examples[i])
-            # indexing copies, so the big batch can be freed
-            features[i] = AnswerFeatures(hidden[row, at.to(hidden.device)], targets.to(hidden.device))
-    return features
+    return _in_order(_answer_features(lm, examples, batch_tokens))
 
 
-@torch.no_grad()
 def layer_states(
     lm: LoadedLM, examples: Sequence[Encoded], first_layer: int, batch_tokens: int | None = None
 ) -> list[LayerStates]:
     """The hidden states that enter layer `first_layer`, of every example; the layers above are not run."""
-    states: list[LayerStates | None] = [None] * len(examples)
+    return _in_order(_layer_states(lm, examples, first_layer, batch_tokens))
+
+
+def _in_order(found: Iterator[tuple[int, States]]) -> list[States]:
+    return [states for _, states in sorted(found, key=lambda pair: pair[0])]
+
+
+def _answer_features(lm: LoadedLM, examples: Sequence[Encoded], batch_tokens: int | None = None):
+    """(index, AnswerFeatures) of every example, batch by batch."""
     for chosen, ids in _batches(lm, examples, batch_tokens):
-        with _only_layers(lm, slice(0, first_layer)), _without_final_norm(lm):
+        with torch.no_grad():
             hidden = lm.hidden(ids, use_cache=False).last_hidden_state
         for row, i in enumerate(chosen):
-            states[i] = LayerStates(hidden[row, : len(examples[i])].clone(), examples[i])
-    return states
+            at, targets = _answer_positions(examples[i])
+            # indexing copies, so the big batch can be freed
+            yield i, AnswerFeatures(hidden[row, at.to(hidden.device)], targets)
+
+
+def _layer_states(lm: LoadedLM, examples: Sequence[Encoded], first_layer: int, batch_tokens: int | None = None):
+    """(index, LayerStates) of every example, batch by batch."""
+    for chosen, ids in _batches(lm, examples, batch_tokens):
+        with torch.no_grad(), _only_layers(lm, slice(0, first_layer)), _without_final_norm(lm):
+            hidden = lm.hidden(ids, use_cache=False).last_hidden_state
+        for row, i in enumerate(chosen):
+            yield i, LayerStates(hidden[row, : len(examples[i])].clone(), examples[i])
+
+
+def _kept(model: MultiLoRAModel, examples: Sequence[Encoded], store: StateStore) -> list[Example]:
+    """The states of all examples as far as the store takes them, the longest first."""
+    if model.mode == "head":
+        compute = partial(_answer_features, model.lm)
+    else:
+        compute = partial(_layer_states, model.lm, first_layer=model.first_layer)
+
+    def anew(example: Encoded) -> Callable[[], States]:
+        return lambda: next(compute([example]))[1]
+
+    kept: list[Example] = list(examples)
+    for i, states in compute(examples):
+        kept[i] = store.keep(states, anew(examples[i]))
+    return kept
 
 
 def _states(model: MultiLoRAModel, examples: Sequence[Example], slots: Tensor) -> Tensor:
@@ -102,12 +140,17 @@ def _states(model: MultiLoRAModel, examples: Sequence[Example], slots: Tensor) -
     ids = _padded(lm, [_encoded(e) for e in examples])
     if not isinstance(examples[0], LayerStates):
         return model.hidden(ids, slots, use_cache=False).last_hidden_state
-    inputs = {"inputs_embeds": pad_sequence([e.hidden for e in examples], True)}
+    inputs = {"inputs_embeds": _on(lm, [e.hidden for e in examples])}
     if hasattr(lm.model, "grid_positions"):  # it cannot read rows and columns off states
         inputs["position_ids"] = lm.model.grid_positions(ids)
     # a decoder whose first layers are cut off takes the states that enter the next one for its embeddings
     with _only_layers(lm, slice(model.first_layer, None)):
         return model.hidden(None, slots, use_cache=False, **inputs).last_hidden_state
+
+
+def _on(lm: LoadedLM, states: Sequence[Tensor]) -> Tensor:
+    """States [n, H] each, padded on the right to [N, n, H], on the base's device."""
+    return pad_sequence([s.to(lm.device, non_blocking=True) for s in states], True)
 
 
 def _encoded(example: Example) -> Encoded:

@@ -40,21 +40,22 @@ def generate_with_lora(
     owner = list(range(len(prompts)))  # which prompt each row of the batch belongs to
     writing = Writing(model, prompts, slots, use_cache=use_cache)
     logprobs = torch.zeros(len(prompts), dtype=torch.float64, device=model.lm.device)
-    while owner:
-        best, tokens = writing.scores().max(dim=-1)
-        logprobs = logprobs + best
-        keep = []
-        for row, (i, token) in enumerate(zip(owner, tokens.tolist(), strict=True)):
-            if token != end and writing.length + 1 < max_new_tokens[i]:
-                keep.append(row)
-            else:
-                answers[i] = writing.answer(row, token, logprobs[row].item())
-        if len(keep) < len(owner):
-            keep = [keep[i] for i in settled(keep)]
-            index = torch.tensor(keep, dtype=torch.long, device=model.lm.device)
-            writing.select(index)
-            owner, tokens, logprobs = [owner[row] for row in keep], tokens[index], logprobs[index]
-        writing.push(tokens)
+    with model.attached():  # once, not once a token
+        while owner:
+            best, tokens = writing.scores().max(dim=-1)
+            logprobs = logprobs + best
+            keep = []
+            for row, (i, token) in enumerate(zip(owner, tokens.tolist(), strict=True)):
+                if token != end and writing.length + 1 < max_new_tokens[i]:
+                    keep.append(row)
+                else:
+                    answers[i] = writing.answer(row, token, logprobs[row].item())
+            if len(keep) < len(owner):
+                keep = [keep[i] for i in settled(keep)]
+                index = torch.tensor(keep, dtype=torch.long, device=model.lm.device)
+                writing.select(index)
+                owner, tokens, logprobs = [owner[row] for row in keep], tokens[index], logprobs[index]
+            writing.push(tokens)
     return [answers[i] for i in range(len(prompts))]
 
 
@@ -68,7 +69,8 @@ class Writing:
         lm = model.lm
         self.model = model
         self.ids, self.mask = left_pad(prompts, lm.vocabulary.pad, lm.device)  # [N, T], growing with the answers
-        self.slots = torch.tensor(list(slots), dtype=torch.long, device=lm.device)
+        self.slots = list(slots)
+        self.adapters = model.rows(self.slots)
         self.grammar = GridGrammar(len(prompts), lm.vocabulary, lm.head.weight.shape[0], lm.device)
         self.cache = Cache(layer_class_to_replicate=RoomyLayer) if use_cache else None
         self.positions = lm.positions(self.ids, self.mask)  # of the tokens that the cache has not yet: [N, n(, 3)]
@@ -83,13 +85,13 @@ class Writing:
         """Natural log-probability of each next token among those that are allowed, −inf for others: float32 [N, V]."""
         hidden = self.model.hidden(
             self.ids[:, -self.positions.shape[1] :],
-            self.slots,
+            self.adapters,
             attention_mask=self.mask,
             position_ids=self.positions,
             past_key_values=self.cache,
             use_cache=self.cache is not None,
         ).last_hidden_state
-        logits = self.model.logits(hidden[:, -1:], self.slots)[:, 0]
+        logits = self.model.logits(hidden[:, -1:], self.adapters)[:, 0]
         return logits.masked_fill(~self.grammar.allowed(), -torch.inf).log_softmax(dim=-1)
 
     def push(self, tokens: Tensor) -> None:
@@ -102,8 +104,10 @@ class Writing:
 
     def select(self, rows: Tensor) -> None:
         """Go on with these rows [n]; a row may be taken more than once."""
-        for name in ("ids", "mask", "slots", "positions"):
+        for name in ("ids", "mask", "positions"):
             setattr(self, name, getattr(self, name)[rows])
+        self.slots = [self.slots[row] for row in rows.tolist()]
+        self.adapters = self.model.rows(self.slots)
         self.grammar.keep(rows)
         if self.cache is not None:
             self.cache.batch_select_indices(rows)

@@ -1,64 +1,87 @@
 """One group of tasks: K adapters trained together, then answered; and what happens when that fails."""
 
 import gc
+import time
 import traceback
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
 
-from arc_helpers.arc import Task, build_pseudo_tasks
+from arc_helpers.arc import Task
 from arc_helpers.lm.loading import LoadedLM
-from arc_helpers.lm.prompt import Encoded, TaskTooLong, encode
 from arc_helpers.runs import Deadline
 from arc_helpers.ttt.answer import answer_group
-from arc_helpers.ttt.cache import prepare
+from arc_helpers.ttt.cache import Example, prepare
+from arc_helpers.ttt.forms import encode_pool
 from arc_helpers.ttt.multilora import MultiLoRAModel
 from arc_helpers.ttt.result import TaskResult
 from arc_helpers.ttt.settings import TTTSettings
-from arc_helpers.ttt.trainer import train_multi_lora
+from arc_helpers.ttt.store import StateStore
+from arc_helpers.ttt.trainer import Job, MultiLoraTrainer, SlotState
 
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # CUDA; torch's CPU allocator
 
 
-def encode_pool(lm: LoadedLM, task: Task, settings: TTTSettings) -> tuple[list[Encoded], str | None]:
-    """A task's pseudo-tasks as sequences, those that fit; and a note where some were shortened or left out."""
-    pool, too_long, shortened = [], 0, 0
-    for pseudo in build_pseudo_tasks(task, settings.num_pseudo, settings.seed, colors=settings.colors):
-        try:
-            pool.append(encode(pseudo.task, lm.vocabulary, max_len=lm.max_len, all_outputs=settings.mode != "head"))
-        except TaskTooLong:
-            too_long += 1
-        else:
-            shortened += pool[-1].dropped > 0
-    if not too_long and not shortened:
-        return pool, None
-    return pool, f"{shortened} pseudo-tasks lost demonstrations and {too_long} were left out (max_len {lm.max_len})"
-
-
 def solve_group(lm: LoadedLM, tasks: Sequence[Task], settings: TTTSettings) -> list[TaskResult]:
-    """Train one adapter a task, all together, then answer every test input in every view."""
+    """Train one adapter a task, side by side, then answer every test input in every view.
+
+    At most `settings.k` adapters train at a time; where there are more tasks, a slot whose training has ended takes the
+    next one.
+    """
     tasks = [task.without_answers() for task in tasks]
     results = [TaskResult(task.id) for task in tasks]
     pools = []
     for task, result in zip(tasks, results, strict=True):
         pool, note = encode_pool(lm, task, settings)
-        pools.append(pool)
+        # tasks are trained in step: the n-th longest of each beside one another leave little padding
+        pools.append(sorted(pool, key=len))
         result.notes += [note] if note else []
-    model = MultiLoRAModel(
-        lm, [t.id for t in tasks], r=settings.r, lora_alpha=settings.alpha, mode=settings.mode, seed=settings.seed
-    )
-    losses = train_multi_lora(
-        model,
-        prepare(model, pools),
-        steps=settings.steps,
-        lr=settings.lr,
+    model = new_model(lm, [task.id for task in tasks[: settings.k]], settings)
+    store = StateStore(settings.cache_gib, settings.cache_disk_gib)
+    examples = prepare(model, pools, store) if settings.steps else pools
+    trainer = MultiLoraTrainer(model, patience=settings.patience, seed=settings.seed)
+    start = group_start(lm, tasks, examples, settings) if settings.group_steps else None
+    jobs = [Job(task.id, pool, settings.steps, settings.lr, start) for task, pool in zip(tasks, examples, strict=True)]
+    trained = trainer.run(jobs)
+    began = time.monotonic()
+    for first in range(0, len(tasks), model.num_slots):
+        some = slice(first, first + model.num_slots)
+        for k, job in enumerate(trained[some]):
+            model.bank.flat[k] = job.weights
+        answer_group(model, tasks[some], results[some], settings)
+    stats = {"slots": model.num_slots, **trainer.cost.stats(), "answer_seconds": time.monotonic() - began}
+    for result, job in zip(results, trained, strict=True):
+        result.losses, result.stats = job.losses, stats
+        result.notes += store.notes
+        if job.state is SlotState.FAILED:
+            result.notes.append("training failed: losses or gradients were not finite; answered without it")
+    return results
+
+
+def group_start(
+    lm: LoadedLM, tasks: Sequence[Task], pools: Sequence[Sequence[Example]], settings: TTTSettings
+) -> torch.Tensor:
+    """One adapter trained on all tasks of a group in turn, `settings.group_steps` steps: weights [P] that each of the
+    group's own adapters may start from. With them, a task's result depends on the tasks beside it."""
+    name = "+".join(task.id for task in tasks)
+    together = [example for rank in zip_longest(*pools) for example in rank if example is not None]
+    trainer = MultiLoraTrainer(new_model(lm, [name], settings), seed=settings.seed)
+    return trainer.run([Job(name, together, settings.group_steps, settings.lr)])[0].weights
+
+
+def new_model(lm: LoadedLM, names: Sequence[str], settings: TTTSettings) -> MultiLoRAModel:
+    """Untrained adapters as the settings say. Raises ValueError, one line, where this base cannot have them."""
+    return MultiLoRAModel(
+        lm,
+        names,
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        mode=settings.mode,
+        top_m=settings.top_m,
         seed=settings.seed,
     )
-    answer_group(model, tasks, results, settings)
-    for k, result in enumerate(results):
-        result.losses = losses[:, k]
-    return results
 
 
 def solve_or_split(

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.lm.prompt import IGNORE
 from arc_helpers.ttt.bank import SlotBank
+from arc_helpers.ttt.rows import Rows
 
 MODES = ("head", "top_m", "full")
 SMALL_VOCABULARY = 64  # rows up to which embedding and head are trained in full
@@ -41,7 +42,7 @@ class MultiLoRAModel(nn.Module):
     Raises ValueError, one line, on a bad option.
 
     Wherever `slots` [S] is asked for, the rows of the batch are S equal blocks, and block i goes through adapter
-    slots[i]; None stands for all K in order, and is the fastest.
+    slots[i]; None stands for all K in order. `rows(slots)` may be given instead, to work it out only once.
     """
 
     def __init__(
@@ -64,74 +65,67 @@ class MultiLoRAModel(nn.Module):
             raise ValueError(f"mode = {mode!r}: must be one of {', '.join(MODES)}")
         if not names:
             raise ValueError("MultiLoRAModel: at least one slot is needed")
-        self.lm, self.names, self.mode, self.r = lm, list(names), mode, r
+        self.lm, self.names, self.mode, self.r, self.seed = lm, list(names), mode, r, seed
         self.lora_alpha, self.use_rslora = lora_alpha, use_rslora
         self.scaling = lora_alpha / (math.sqrt(r) if use_rslora else r) if r > 0 else 0.0
         self.first_layer = _first_layer(lm, mode, top_m)
         small = lm.head.weight.shape[0] <= SMALL_VOCABULARY
         self.train_vocab = mode != "head" and (small if train_vocab is None else train_vocab)
-        self._slots: Tensor | None = None  # the slots of the running forward
+        self._rows: Rows | None = None  # of the running forward
         self._hooks: list[tuple[nn.Module, Callable]] = []
         shapes = self._head_shapes(lm) if mode == "head" else self._layer_shapes(lm, target_modules)
         self.bank = SlotBank(len(names), shapes, lm.device, dtype)
         for name in shapes:
             self.register_parameter(name.replace(".", "/"), self.bank[name])
-        self._initialise(seed)
+        for k, name in enumerate(self.names):
+            self.reset_slot(k, name)
 
     @property
     def num_slots(self) -> int:
         return len(self.names)
 
-    def hidden(self, input_ids: Tensor | None = None, slots: Tensor | None = None, **inputs):
+    def rows(self, slots: Sequence[int] | Tensor | None = None) -> Rows:
+        """What may stand for `slots` in any number of forwards."""
+        return Rows(self.bank, slots.tolist() if isinstance(slots, Tensor) else slots)
+
+    def hidden(self, input_ids: Tensor | None = None, slots: Tensor | Rows | None = None, **inputs):
         """The decoder's output, adapters included."""
         with self.attached(slots):
             return self.lm.hidden(input_ids, **inputs)
 
-    def logits(self, hidden: Tensor, slots: Tensor | None = None) -> Tensor:
+    def logits(self, hidden: Tensor, slots: Tensor | Rows | None = None) -> Tensor:
         """Logits [N, n, V] of final hidden states [N, n, H], in the adapters' dtype."""
-        head, dtype, slots = self.lm.head, self.bank.flat.dtype, self._merged(slots)
+        head, dtype = self.lm.head, self.bank.flat.dtype
+        rows = slots if isinstance(slots, Rows) else self.rows(slots)
         logits = head(hidden.to(head.weight.dtype)).to(dtype)
         if self.mode == "head":
             # (h + s·h·A·B)·Wᵀ = h·Wᵀ + s·(h·A)·(B·Wᵀ): nothing as wide as h is made or differentiated
-            A, B = self._of("A", slots), self._of("B", slots)
-            narrow = torch.bmm(_blocks(hidden.to(dtype), len(A)), A)  # [S, n, r]
-            wide = F.linear(B.to(head.weight.dtype), head.weight).to(dtype)  # [S, r, V]
-            return torch.baddbmm(_blocks(logits, len(A)), narrow, wide, alpha=self.scaling).view_as(logits)
+            wide = F.linear(rows.weights("B").to(head.weight.dtype), head.weight).to(dtype)  # [S, r, V]
+            return rows.add_product(logits, hidden.to(dtype), rows.weights("A"), wide, scale=self.scaling)
         if "head" in self.bank:
-            delta = self._of("head", slots)  # [S, V, H]
-            x = _blocks(hidden.to(dtype), len(delta))
-            return torch.baddbmm(_blocks(logits, len(delta)), x, delta.mT).view_as(logits)
+            return rows.add_product(logits, hidden.to(dtype), rows.weights("head").mT)
         return logits
 
-    def forward(self, input_ids: Tensor | None = None, slots: Tensor | None = None, **inputs) -> Tensor:
+    def forward(self, input_ids: Tensor | None = None, slots: Tensor | Rows | None = None, **inputs) -> Tensor:
         """logits [N, T, V] of token ids [N, T] (or `inputs_embeds`), each row with its own adapter."""
         return self.logits(self.hidden(input_ids, slots, **inputs).last_hidden_state, slots)
 
     @contextmanager
-    def attached(self, slots: Tensor | None = None) -> Iterator[None]:
-        """The base with the adapters of `slots` in it, while the context lasts."""
-        self._slots = self._merged(slots)
-        handles = [module.register_forward_hook(hook) for module, hook in self._hooks]
+    def attached(self, slots: Tensor | Rows | None = None) -> Iterator[None]:
+        """The base with the adapters of `slots` in it, while the context lasts.
+
+        Within another such context only the slots change: a loop of many forwards puts the hooks in once.
+        """
+        outer, handles = self._rows, []
+        self._rows = slots if isinstance(slots, Rows) else self.rows(slots)
+        if outer is None:
+            handles = [module.register_forward_hook(hook) for module, hook in self._hooks]
         try:
             yield
         finally:
-            self._slots = None
+            self._rows = outer
             for handle in handles:
                 handle.remove()
-
-    def _merged(self, slots: Tensor | None) -> Tensor | None:
-        """The same rows as fewer, larger blocks where neighbours share a slot: fewer weights to gather, or none."""
-        if slots is None:
-            return None
-        values, counts = slots.unique_consecutive(return_counts=True)
-        if counts.numel() and counts.min() == counts.max():
-            slots = values
-        return None if slots.tolist() == list(range(self.num_slots)) else slots
-
-    def _of(self, name: str, slots: Tensor | None) -> Tensor:
-        """The weights of `slots`, [S, …]."""
-        weight = self.bank[name]
-        return weight if slots is None else weight.index_select(0, slots)
 
     def _head_shapes(self, lm: LoadedLM) -> dict[str, tuple[int, ...]]:
         width = lm.model.config.get_text_config().hidden_size
@@ -162,43 +156,32 @@ class MultiLoRAModel(nn.Module):
 
     def _linear_hook(self, name: str) -> Callable:
         def hook(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-            A, B = self._of(f"{name}.A", self._slots), self._of(f"{name}.B", self._slots)
-            x, out = _blocks(args[0], len(A)), _blocks(output, len(A))
-            down = torch.bmm(x, A.to(x.dtype).mT)
-            return torch.baddbmm(out, down, B.to(out.dtype).mT, alpha=self.scaling).view_as(output)
+            A, B = self._rows.weights(f"{name}.A").to(output.dtype), self._rows.weights(f"{name}.B").to(output.dtype)
+            return self._rows.add_product(output, args[0].to(output.dtype), A.mT, B.mT, scale=self.scaling)
 
         return hook
 
     def _norm_hook(self, name: str) -> Callable:
         def hook(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-            scale = 1 + self._of(f"{name}.scale", self._slots)  # [S, width]
-            return (_blocks(output, len(scale)) * scale[:, None].to(output.dtype)).view_as(output)
+            return self._rows.scaled(output, (1 + self._rows.weights(f"{name}.scale")).to(output.dtype))
 
         return hook
 
     def _embedding_hook(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-        delta = self._of("embedding", self._slots)  # [S, V, H]
-        ids = _blocks(args[0][..., None], len(delta))  # [S, n, 1]
-        picked = delta.gather(1, ids.expand(-1, -1, delta.shape[-1]))
-        return output + picked.view_as(output).to(output.dtype)
+        delta = self._rows.looked_up(args[0], self._rows.weights("embedding"))
+        return output + delta.view_as(output).to(output.dtype)
 
     @torch.no_grad()
-    def _initialise(self, seed: int) -> None:
-        """A of every layer uniform as nn.Linear's, the rest zero; each slot from its own random stream."""
-        for k, name in enumerate(self.names):
-            # crc32, since Python's hash() is salted anew in every process
-            random = torch.Generator().manual_seed(zlib.crc32(f"{name}:{seed}".encode()))
-            for weight in (self.bank[n][k] for n in self.bank.names if n == "A" or n.endswith(".A")):
-                fan_in = weight.shape[0] if self.mode == "head" else weight.shape[1]
-                # kaiming_uniform_(a=√5) of one slice; over the whole stack its fan-in would be wrong
-                weight.copy_((torch.rand(weight.shape, generator=random) * 2 - 1) / math.sqrt(fan_in))
-
-
-def _blocks(x: Tensor, n: int) -> Tensor:
-    """Rows x [N, …, d] as n equal blocks, [n, m, d]."""
-    if len(x) % n:
-        raise ValueError(f"{len(x)} rows for {n} slots: must be a multiple")
-    return x.reshape(n, -1, x.shape[-1])
+    def reset_slot(self, k: int, name: str) -> None:
+        """Slot k's first weights for what is called `name`: A of every layer uniform as nn.Linear's, the rest zero."""
+        self.names[k] = name
+        self.bank.flat[k] = 0
+        # crc32, since Python's hash() is salted anew in every process
+        random = torch.Generator().manual_seed(zlib.crc32(f"{name}:{self.seed}".encode()))
+        for weight in (self.bank[n][k] for n in self.bank.names if n == "A" or n.endswith(".A")):
+            fan_in = weight.shape[0] if self.mode == "head" else weight.shape[1]
+            # kaiming_uniform_(a=√5) of one slice; over the whole stack its fan-in would be wrong
+            weight.copy_((torch.rand(weight.shape, generator=random) * 2 - 1) / math.sqrt(fan_in))
 
 
 def decoder_layers(lm: LoadedLM) -> nn.ModuleList:

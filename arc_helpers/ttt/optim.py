@@ -5,6 +5,8 @@ from torch import Tensor
 
 from arc_helpers.ttt.bank import SlotBank
 
+CPU_NUMBERS = 2**16  # worked on at a time: what is read by one operation is still in the cache for the next
+
 
 class MultiLoraAdamW:
     """One AdamW a slot, in one pass over the bank: own learning rate, step count, clip, loss scale and finite gate.
@@ -33,6 +35,14 @@ class MultiLoraAdamW:
         self.steps = torch.zeros_like(self.lr, dtype=torch.float64)
         self.mean = torch.zeros_like(bank.flat)
         self.square = torch.zeros_like(bank.flat)
+        width = bank.flat.shape[1]
+        at_once = max(64, CPU_NUMBERS // slots // 64 * 64) if bank.flat.device.type == "cpu" else width
+        self._parts = [slice(first, first + at_once) for first in range(0, width, at_once)]
+
+    def reset(self, k: int) -> None:
+        """Forget all that slot k has done."""
+        for state in (self.mean, self.square, self.steps):
+            state[k] = 0
 
     def zero_grad(self) -> None:
         self.bank.grad.zero_()
@@ -43,29 +53,36 @@ class MultiLoraAdamW:
 
         scale [K]: what each slot's loss was multiplied by. The bank's gradients are used up.
         """
-        grad, weights = self.bank.grad, self.bank.flat
+        grad = self.bank.grad
         if scale is not None:
             grad.div_(scale[:, None])
         norms = grad.norm(dim=1)
         moved = norms.isfinite()
         if active is not None:
             moved = moved & active
-        if self.max_grad_norm is not None:
-            grad.mul_((self.max_grad_norm / (norms + 1e-6)).clamp_max(1.0)[:, None])
+        clip = None if self.max_grad_norm is None else (self.max_grad_norm / (norms + 1e-6)).clamp_max(1.0)[:, None]
         if not moved.all():
             grad[~moved] = 0.0  # a product with 0 would keep the NaN
+            clip = None if clip is None else torch.where(moved[:, None], clip, 0.0)
         # a slot that does not move has its rates at exactly 0: x + 0 · y is x, to the last bit
-        move = moved[:, None].to(weights.dtype)  # [K, 1]
+        move = moved[:, None].to(grad.dtype)  # [K, 1]
         beta1, beta2 = self.betas
         self.steps += moved
         count = self.steps.clamp_min(1)[:, None]
-        mean_bias, square_bias = 1 - beta1**count, 1 - beta2**count
-        rate = self.lr[:, None] * move
-        self.mean.lerp_(grad, move * (1 - beta1))
-        self.square.lerp_(grad.square_(), move * (1 - beta2))
-        update = self.square.sqrt().mul_(square_bias.rsqrt()).add_(self.eps)
-        torch.div(self.mean, update, out=update)
-        if self.weight_decay:
-            weights.mul_(1 - rate * self.weight_decay)
-        weights.sub_(update.mul_(rate / mean_bias))
+        # rounded once, here: a float64 factor would make every product below a slow one of two types
+        rate = (self.lr[:, None] * move / (1 - beta1**count)).to(grad.dtype)
+        square_bias = (1 - beta2**count).rsqrt().to(grad.dtype)
+        decay = 1 - self.lr[:, None] * move * self.weight_decay
+        for part in self._parts:
+            g, mean, square, weights = (x[:, part] for x in (grad, self.mean, self.square, self.bank.flat))
+            if clip is not None:
+                g.mul_(clip)
+            mean.lerp_(g, move * (1 - beta1))
+            square.lerp_(g.square_(), move * (1 - beta2))
+            torch.sqrt(square, out=g)
+            g.mul_(square_bias).add_(self.eps)
+            torch.div(mean, g, out=g)
+            if self.weight_decay:
+                weights.mul_(decay)
+            weights.sub_(g.mul_(rate))
         return moved

@@ -1,21 +1,27 @@
 """The whole way of a run: tasks in, adapters trained, answers decoded and ranked, every result on disk at once."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
 
 from arc_helpers.arc import SubmissionWriter, Task, TaskFault
 from arc_helpers.lm.loading import LoadedLM
-from arc_helpers.runs import Deadline, RunLog, atomic_write_text, progress
-from arc_helpers.ttt.group import solve_group, solve_or_split
-from arc_helpers.ttt.grouping import length_groups
+from arc_helpers.runs import Deadline, RunLog, append_record, atomic_write_text, plain, progress
+from arc_helpers.ttt.features import task_features
+from arc_helpers.ttt.group import new_model, solve_group, solve_or_split
+from arc_helpers.ttt.grouping import group_tasks, training_length
 from arc_helpers.ttt.journal import Journal, identify
+from arc_helpers.ttt.pace import Pace, difference, size_of
 from arc_helpers.ttt.result import TaskResult, prediction_text
 from arc_helpers.ttt.settings import TTTSettings
+from arc_helpers.ttt.workers import solve_on_workers
+
+Work = Iterator[tuple[Sequence[Task], list[TaskResult]]]  # groups and their results, as they are done
 
 
 @dataclass(frozen=True)
@@ -30,9 +36,13 @@ class Counts:
 
 
 class Solved(dict[str, TaskResult]):
-    """{task id: result} of the tasks that went through, and `counts` of all."""
+    """{task id: result} of the tasks that went through, `counts` of all, and what was not done as asked, in `notes`."""
 
     counts: Counts = Counts()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
 
 
 def solve_tasks(
@@ -45,43 +55,74 @@ def solve_tasks(
     faults: Iterable[TaskFault] = (),
     deadline: Deadline | None = None,
     resume: bool = False,
+    replan: bool = False,
+    workers: int = 1,
+    ray_address: str | None = None,
 ) -> Solved:
     """Solve tasks group by group, short ones first; a failed task costs itself only, and is listed with its error.
 
     Each result is in results/<id>.json, submission.json, predictions/<id>.txt and tasks.jsonl before the next group
-    starts. A group that does not fit into the deadline, by the pace of the one before, is not started: its tasks keep
+    starts. A group that does not fit into the deadline, by what the groups before took, is not started: its tasks keep
     their fallback attempts and are listed as out of time; no task is trained less than the settings say.
+
+    replan: instead, every group is given as many steps and views as leave time for those after it (`pace.best_fit`),
+    with a note where that is less than the settings say: for a scored run, in which every task should have its share.
 
     resume: go on where a killed run in this folder stopped, if there is one. Its groups are kept, what it finished
     is read back, and metrics.jsonl and tasks.jsonl are written again from that; the submission ends with the same
     bytes as if the run had never been killed. Raises ResumeError, one line, where the model, the settings or the
-    tasks are not the same.
+    tasks are not the same; ValueError, one line, where the settings ask for what this base has not (more layers, a
+    larger rank).
+
+    workers: from 2 on, groups are solved by so many Ray actors, one a device, on this machine or on the cluster at
+    `ray_address`; the attempts are the same, and lines come in the order in which groups are done. With one worker
+    Ray is not imported. Raises WorkersError, one line, where there is no Ray or no device.
     """
+    new_model(lm, ["none"], settings)  # what this base cannot have is an error now, not one for every task
     by_id = {task.id: task.without_answers() for task in tasks}
-    lengths = {task_id: _longest(task, lm) for task_id, task in by_id.items()}
-    groups = length_groups(list(by_id), list(lengths.values()), settings.k)
+    sizes = {task_id: size_of(task, lm.max_len) for task_id, task in by_id.items()}
+    groups = group_tasks(
+        list(by_id.values()),
+        [training_length(task, lm.max_len) for task in by_id.values()],
+        settings.k,
+        max_tokens=settings.max_tokens,
+        strategy=settings.grouping,
+        features=partial(task_features, lm),
+        seed=settings.seed,
+    )
+    groups = [[task.id for task in group] for group in groups]
     journal = Journal(log.out_dir, identify(lm, by_id.values(), settings), groups, resume)
-    for table in ("metrics.jsonl", "tasks.jsonl"):
+    for table in ("metrics.jsonl", "tasks.jsonl", *(() if resume else ("groups.jsonl",))):
         (log.out_dir / table).unlink(missing_ok=True)
     for fault in faults:
         log.task(fault.id, status="unreadable", error=fault.message)
-    deadline = deadline or Deadline(None)
-    pace, solved, statuses = _Pace(deadline), Solved(), Counter()
-    for group in progress(journal.groups, desc="groups"):
-        results = journal.read(group)
-        statuses["resumed"] += len(results or [])
-        if results is None:
-            tokens = sum(lengths[task_id] for task_id in group)
-            results = []
-            if pace.fits(tokens):
-                with pace.measured(tokens):
-                    results = solve_or_split(
-                        lambda part: solve_group(lm, part, settings),
-                        [by_id[task_id] for task_id in group],
-                        deadline,
-                        log.out_dir / "errors.log",
-                    )
-            journal.write(results)
+    solved, statuses = Solved(), Counter()
+    if settings.k > len(by_id) > 0:
+        solved.notes.append(f"k = {settings.k}: there are only {len(by_id)} tasks, trained in one group")
+    done = {i: results for i, group in enumerate(journal.groups) if (results := journal.read(group))}
+    pending = [[by_id[task_id] for task_id in group] for i, group in enumerate(journal.groups) if i not in done]
+    waiting = [[task.id for task in group] for group in pending]
+    pace = Pace(deadline or Deadline(None), waiting, sizes, settings, devices=workers, replan=replan)
+    errors = log.out_dir / "errors.log"
+    if workers > 1 and pending:
+        work = solve_on_workers(
+            lm,
+            pending,
+            pace.settings_for,
+            workers=workers,
+            errors=errors,
+            deadline=pace.deadline,
+            address=ray_address,
+            fits=pace.fits,
+            took=pace.took,
+            say=solved.notes.append,
+        )
+    else:
+        work = _solve_here(lm, pending, pace, errors)
+    statuses["resumed"] = sum(map(len, done.values()))
+    known = ((journal.groups[i], results) for i, results in done.items())
+    ended = chain(known, _recorded(work, journal, pace))
+    for group, results in progress(ended, total=len(journal.groups), desc="groups"):
         _report(group, results, log, writer)
         solved.update({result.task_id: result for result in results if not result.error})
         statuses.update(result.status for result in results)
@@ -92,26 +133,27 @@ def solve_tasks(
     return solved
 
 
-class _Pace:
-    """Whether a group fits into what is left, by the seconds a token took in the group before, which is of like length
-    since groups are sorted."""
+def _solve_here(lm: LoadedLM, groups: Sequence[Sequence[Task]], pace: Pace, errors: Path) -> Work:
+    for group in groups:
+        results, before = [], pace.deadline.left
+        if pace.fits(group):
+            given = pace.settings_for(group)
+            results = solve_or_split(lambda p, given=given: solve_group(lm, p, given), group, pace.deadline, errors)
+            pace.took(group, before - pace.deadline.left)
+        yield group, results
 
-    def __init__(self, deadline: Deadline):
-        self.deadline, self.seconds_a_token = deadline, 0.0
 
-    def fits(self, tokens: int) -> bool:
-        return not self.deadline.passed and self.seconds_a_token * tokens <= self.deadline.left
-
-    @contextmanager
-    def measured(self, tokens: int) -> Iterator[None]:
-        before = self.deadline.left
-        yield
-        if math.isfinite(before):
-            self.seconds_a_token = (before - self.deadline.left) / tokens
+def _recorded(work: Work, journal: Journal, pace: Pace) -> Iterator[tuple[list[str], list[TaskResult]]]:
+    for group, results in work:
+        note = difference(pace.asked, pace.settings_for(group)) if results else None
+        for result in results:
+            result.notes += [note] if note else []
+        journal.write(results)
+        yield [task.id for task in group], results
 
 
 def _report(group: Sequence[str], results: Sequence[TaskResult], log: RunLog, writer: SubmissionWriter) -> None:
-    """A group's losses, attempts and lines, in every file that others read."""
+    """A group's losses, attempts, lines and numbers, in every file that others read."""
     trained = [result for result in results if len(result.losses)]
     for step in range(max((len(result.losses) for result in trained), default=0)):
         log.metric(step, **{f"loss_{r.task_id}": float(r.losses[step]) for r in trained})
@@ -130,15 +172,12 @@ def _report(group: Sequence[str], results: Sequence[TaskResult], log: RunLog, wr
             distinct=[len(ranked) for ranked in result.ranked],
             notes=result.notes,
         )
+    for stats in {id(result.stats): result.stats for result in results if result.stats}.values():
+        together = [result.task_id for result in results if result.stats is stats]
+        append_record(log.out_dir / "groups.jsonl", plain({"tasks": together, **stats}))
     done = {result.task_id for result in results}
     for task_id in (task_id for task_id in group if task_id not in done):
         log.task(task_id, status="out of time")
-
-
-def _longest(task: Task, lm: LoadedLM) -> int:
-    """Tokens of the longest leave-one-out sequence, near enough to sort by."""
-    grids = [g for p in task.train for g in (p.input, p.output)] + [p.input for p in task.test]
-    return min(lm.max_len, sum(g.size + g.shape[0] + 1 for g in grids))
 
 
 def _finite(losses: np.ndarray) -> float | None:

@@ -19,7 +19,8 @@ class TaskResult:
 
     `ranked[i]` are the distinct answers to test input i, best first; `attempts[i]` the two that are submitted, or
     the fallback where no view gave a valid grid. `losses` is one number a training step. A task that failed has
-    an `error`, one line, and nothing else.
+    an `error`, one line, and nothing else. `stats` are numbers of the group it was trained in (seconds, tokens a
+    second, …), one object for all of the group's tasks; they are no result, and are not written with it.
     """
 
     task_id: str
@@ -28,6 +29,7 @@ class TaskResult:
     losses: np.ndarray = field(default_factory=lambda: np.empty(0))
     notes: list[str] = field(default_factory=list)
     error: str = ""
+    stats: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def status(self) -> str:
@@ -38,7 +40,7 @@ class TaskResult:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in JSON's own types."""
-        return {name: _plain(value) for name, value in vars(self).items()}
+        return {name: _plain(value) for name, value in vars(self).items() if name != "stats"}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "TaskResult":

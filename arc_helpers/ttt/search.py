@@ -73,7 +73,8 @@ def search_with_lora(
         if value < 1:
             raise ValueError(f"{name} = {value}: must be >= 1")
     limits = (math.log(min_prob), max_rows, max_candidates, max_seconds)
-    return _search(model, prompts, slots, max_new_tokens, *limits, Counter() if counts is None else counts)
+    with model.attached():  # once, not once a token
+        return _search(model, prompts, slots, max_new_tokens, *limits, Counter() if counts is None else counts)
 
 
 def beam_with_lora(
@@ -92,7 +93,8 @@ def beam_with_lora(
     """
     if width < 1:
         raise ValueError(f"width = {width}: must be >= 1")
-    return _search(model, prompts, slots, max_new_tokens, -math.inf, width, width, max_seconds, Counter())
+    with model.attached():
+        return _search(model, prompts, slots, max_new_tokens, -math.inf, width, width, max_seconds, Counter())
 
 
 @torch.no_grad()

@@ -14,12 +14,20 @@ class TTTSettings:
     r: int = 16
     alpha: float = 32.0
     lr: float = 1e-2
+    patience: int | None = None  # steps without a new lowest loss after which an adapter has learned enough
+    group_steps: int = 0  # steps of one adapter on all tasks of a group, before it is split into one a task
+    grouping: str = "length"  # which tasks train together (grouping.STRATEGIES)
+    max_tokens: int | None = None  # padded tokens a step of a group
     views: int = 8
     mode: str = "head"
+    top_m: int | None = None  # layers that adapt in mode "top_m"; None: a quarter of them
     strategy: str = "greedy"  # how answers are decoded: greedy, beam or dfs (search.STRATEGIES)
     min_prob: float = 0.1  # dfs: every answer at least as likely
     select: str = "product"  # or "votes"
+    form: str = "in_context"  # how a task is put: in_context, pairs or both (forms.FORMS)
     colors: bool = True  # permute colours in the pseudo-tasks, too
+    cache_gib: float = 4.0  # memory for what the frozen layers compute (modes "head" and "top_m") …
+    cache_disk_gib: float = 0.0  # … then disk; what fits neither is computed at every step
     seed: int = 0
 
 

@@ -1,17 +1,18 @@
 """K independent trainings in one step."""
 
-import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from arc_helpers.ttt.bank import SlotBank
 from arc_helpers.ttt.cache import Example, slot_losses
+from arc_helpers.ttt.meter import Cost, Meter
 from arc_helpers.ttt.multilora import MultiLoRAModel
 from arc_helpers.ttt.optim import MultiLoraAdamW
 
@@ -27,6 +28,28 @@ class SlotState(Enum):
     FAILED = "failed"  # too many steps that were not finite; the slot is what it was before training
 
 
+@dataclass(frozen=True)
+class Job:
+    """One adapter's training. What it ends with depends on nothing else, but for the last bits that padding leaves."""
+
+    name: str  # what the adapter belongs to
+    pool: Sequence[Example]  # its pseudo-tasks, as `cache.prepare` returns them
+    steps: int
+    lr: float = 1e-2
+    start: Tensor | None = None  # [P], first weights, a row of the bank; None: drawn from the name
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What became of a job."""
+
+    name: str
+    weights: Tensor  # [P], a row of the bank
+    losses: np.ndarray  # [n], nats a token, one a step that was run
+    state: SlotState
+    steps: int  # those that moved it
+
+
 @dataclass
 class Training:
     """How a training of K slots went."""
@@ -34,18 +57,7 @@ class Training:
     losses: np.ndarray  # [steps, K], nats a token; NaN where a slot did not run
     states: list[SlotState]  # [K]
     steps: np.ndarray  # int [K], steps that moved the slot
-    tokens: int = 0  # positions of all sequences that were run: answer positions in mode "head", else all
-    padded_tokens: int = 0  # the same with the padding beside them
-    seconds: float = 0.0  # wall clock
-
-    @property
-    def tokens_per_second(self) -> float:
-        return self.tokens / self.seconds if self.seconds else 0.0
-
-    @property
-    def padding_ratio(self) -> float:
-        """Padded over real tokens: 1.0 is no padding."""
-        return self.padded_tokens / self.tokens if self.tokens else 1.0
+    cost: Cost
 
 
 def train_multi_lora(model: MultiLoRAModel, pools: Sequence[Sequence[Example]], *, steps: int, **options) -> np.ndarray:
@@ -57,116 +69,215 @@ def train_slots(
     model: MultiLoRAModel,
     pools: Sequence[Sequence[Example]],
     *,
-    steps: int,
-    lr: float = 1e-2,
-    weight_decay: float = 0.0,
-    max_grad_norm: float | None = 1.0,
-    warmup: float = 0.1,
-    batch: int = 1,
-    max_tokens: int | None = None,
-    patience: int | None = None,
-    loss_scale: float | None = None,
-    max_skips: int = 5,
-    seed: int = 0,
+    steps: int | Sequence[int],
+    lr: float | Sequence[float] = 1e-2,
     on_step: Callable[[int, np.ndarray], None] = lambda step, losses: None,
+    **options,
 ) -> Training:
-    """Train every slot on its own pseudo-tasks.
+    """Train every slot on its own pseudo-tasks, from the weights that it has; options as in `MultiLoraTrainer`.
 
-    pools[k] is slot k's pool, as `cache.prepare` returns it. Each step takes `batch` pseudo-tasks a slot; a pool is
-    shuffled each time round, by a random stream of its own. Losses are summed over slots, and each slot has its own
-    clip, moments and finite gate, so the result equals K separate trainings. The learning rate rises over the first
-    `warmup` of the steps and then falls linearly to zero.
+    pools[k] is slot k's pool; steps and lr may be one for all, or one a slot. A slot with an empty pool is left as it
+    is. on_step(step, losses [K]) is called after every step.
+    """
+    slots = model.num_slots
+    if len(pools) != slots:
+        raise ValueError(f"train_slots: {len(pools)} pools for {slots} slots")
+    each = {"steps": steps, "lr": lr}
+    for name, value in each.items():
+        each[name] = [value] * slots if np.ndim(value) == 0 else list(value)
+        if len(each[name]) != slots:
+            raise ValueError(f"train_slots: {len(each[name])} {name} for {slots} slots")
+    jobs = [
+        Job(*given, start=model.bank.flat[k].clone())
+        for k, given in enumerate(zip(model.names, pools, each["steps"], each["lr"], strict=True))
+    ]
+    trainer = MultiLoraTrainer(model, **options)
+    done = trainer.run(jobs, on_step)
+    losses = np.full((max(each["steps"]), slots), np.nan)
+    for k, trained in enumerate(done):
+        losses[: len(trained.losses), k] = trained.losses
+    return Training(losses, [t.state for t in done], np.array([t.steps for t in done]), trainer.cost)
+
+
+class MultiLoraTrainer:
+    """Any number of trainings through the slots of a model, as many at a time as there are slots.
+
+    Each step takes `batch` pseudo-tasks a slot. A pool is shuffled each time round, in the same way for all pools of
+    its size: of pools that are sorted by length, like lengths are trained side by side. Losses are summed over slots,
+    and each slot has its own clock, clip, moments and finite gate, so the result equals separate trainings. The
+    learning rate rises over the first `warmup` of a job's steps and then falls linearly to zero. A job that has ended
+    costs nothing from then on, and its slot takes the next.
 
     max_tokens: padded tokens that go through the model at once; slots beyond that take turns within the step, which
         changes no result. None: 1024 on a CPU, whose caches hold no more, else no limit.
-    patience: a slot whose smoothed loss has not reached a new low for that many steps is finished and costs nothing
-        from then on; and every slot ends with the weights it had at its lowest. None: all steps, last weights.
+    patience: a job whose smoothed loss has not reached a new low for that many steps has ended; and every job ends with
+        the weights it had at its lowest. None: all steps, last weights.
     loss_scale: what losses are multiplied by on the way back, a power of two; None: 1024 over a base in float16,
         whose small gradients would vanish, else 1. Where a slot's gradients overflow, its own scale is halved.
     max_skips: a slot whose loss or gradient is not finite skips the step; after that many (those that only halved
-        its scale not counted) it has failed, and is put back to what it was before training.
-    on_step(step, losses [K]) is called after every step. A slot with an empty pool is left as it is.
+        its scale not counted) its job has failed, and ends with its first weights.
+    `cost` tells what all runs of this trainer took. Raises ValueError, one line, on an option that makes no sense.
     """
-    if len(pools) != model.num_slots:
-        raise ValueError(f"train_slots: {len(pools)} pools for {model.num_slots} slots")
-    if batch < 1:
-        raise ValueError(f"batch = {batch}: must be >= 1")
-    num_slots, device, started = model.num_slots, model.bank.flat.device, time.monotonic()
-    states = [SlotState.ACTIVE if len(pool) else SlotState.PENDING for pool in pools]
-    result = Training(np.full((steps, num_slots), np.nan), states, np.zeros(num_slots, dtype=int))
-    start = model.bank.flat.clone()
-    best = _Best(model.bank, patience) if patience is not None else None
-    optimizer = MultiLoraAdamW(model.bank, lr, weight_decay=weight_decay, max_grad_norm=max_grad_norm)
-    if max_tokens is None and device.type == "cpu":
-        max_tokens = CPU_TOKENS
-    if loss_scale is None:
-        loss_scale = FP16_LOSS_SCALE if model.lm.dtype == torch.float16 else 1.0
-    scale = torch.full_like(optimizer.lr, loss_scale)  # [K]
-    skips = np.zeros(num_slots, dtype=int)
-    draws = [_endless(len(pool), seed) for pool in pools]
-    for step in range(steps):
-        chosen = [k for k, state in enumerate(states) if state is SlotState.ACTIVE]
-        if not chosen:
-            break
-        examples = [pools[k][next(draws[k])] for k in chosen for _ in range(batch)]
-        optimizer.lr.fill_(lr * _rate(step, steps, warmup))
-        optimizer.zero_grad()
-        at_once = len(chosen) if max_tokens is None else max(1, max_tokens // (batch * max(map(len, examples))))
-        for first in range(0, len(chosen), at_once):  # a finished slot is not run
-            some, theirs = chosen[first : first + at_once], examples[first * batch : (first + at_once) * batch]
-            result.tokens += sum(map(len, theirs))
-            result.padded_tokens += len(theirs) * max(map(len, theirs))
-            slots = torch.tensor(some, device=device)
-            losses = slot_losses(model, theirs, slots)
-            _backward((losses * scale[slots]).sum())  # a slot's gradient comes from its own turn alone
-            result.losses[step, some] = losses.detach().cpu().numpy()
-        if best is not None:
-            for k in best.look(step, result.losses[step]):
-                states[k] = SlotState.FINISHED
-        running = torch.tensor([state is SlotState.ACTIVE for state in states], device=device)
-        moved = optimizer.step(running, scale)
-        result.steps += moved.cpu().numpy()
-        for k in (running & ~moved).nonzero().flatten().tolist():
-            if scale[k] > 1 and np.isfinite(result.losses[step, k]):
-                scale[k] /= 2
-                continue
-            skips[k] += 1
-            if skips[k] >= max_skips:
-                states[k] = SlotState.FAILED
-                model.bank.flat[k] = start[k]
-        on_step(step, result.losses[step])
-    for k, state in enumerate(states):
-        if state is SlotState.ACTIVE:
-            states[k] = SlotState.FINISHED
-        if best is not None and states[k] is SlotState.FINISHED:
-            model.bank.flat[k] = best.weights[k]
-    result.seconds = time.monotonic() - started
-    return result
 
+    def __init__(
+        self,
+        model: MultiLoRAModel,
+        *,
+        weight_decay: float = 0.0,
+        max_grad_norm: float | None = 1.0,
+        warmup: float = 0.1,
+        batch: int = 1,
+        max_tokens: int | None = None,
+        patience: int | None = None,
+        loss_scale: float | None = None,
+        max_skips: int = 5,
+        seed: int = 0,
+    ):
+        for name, value in (("batch", batch), ("patience", patience), ("max_tokens", max_tokens)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} = {value}: must be >= 1")
+        self.model, self.warmup, self.batch, self.seed = model, warmup, batch, seed
+        self.patience, self.max_skips = patience, max_skips
+        self.device = model.bank.flat.device
+        self.max_tokens = CPU_TOKENS if max_tokens is None and self.device.type == "cpu" else max_tokens
+        if loss_scale is None:
+            loss_scale = FP16_LOSS_SCALE if model.lm.dtype == torch.float16 else 1.0
+        self.loss_scale = loss_scale
+        self.optimizer = MultiLoraAdamW(model.bank, 0.0, weight_decay=weight_decay, max_grad_norm=max_grad_norm)
+        self.scale = torch.full_like(self.optimizer.lr, loss_scale)  # [K]
+        self.cost = Cost()
+        self._rows_of = lru_cache(maxsize=64)(model.rows)  # mostly the same slots step after step
 
-class _Best:
-    """The weights of each slot at the lowest smoothed training loss so far."""
-
-    def __init__(self, bank: SlotBank, patience: int):
-        if patience < 1:
-            raise ValueError(f"patience = {patience}: must be >= 1")
-        slots = len(bank.flat)
-        self.bank, self.patience = bank, patience
-        self.weights = bank.flat.clone()
-        self.smoothed, self.lowest = np.full(slots, np.nan), np.full(slots, np.inf)
-        self.since = np.zeros(slots, dtype=int)  # the step of the lowest loss
+    def run(
+        self, jobs: Sequence[Job], on_step: Callable[[int, np.ndarray], None] = lambda step, losses: None
+    ) -> list[Trained]:
+        """All jobs, in their order; the first K go to the slots in theirs. on_step(step, losses [K]) is called after
+        every step."""
+        queue, free = deque(enumerate(jobs)), deque(range(self.model.num_slots))
+        running: dict[int, _Run] = {}
+        done: dict[int, Trained] = {}
+        step = 0
+        with Meter(self.device) as meter:
+            while queue or running:
+                while queue and free:
+                    i, job = queue.popleft()
+                    running[free[0]] = _Run(i, job, self._load(free[0], job), _draws(job.pool, self.seed))
+                    free.popleft()
+                if any(run.state is SlotState.ACTIVE for run in running.values()):
+                    on_step(step, self._step({k: run for k, run in running.items() if run.state is SlotState.ACTIVE}))
+                    step += 1
+                for k in [k for k, run in running.items() if run.state is not SlotState.ACTIVE]:
+                    run = running.pop(k)
+                    done[run.index] = self._end(k, run)
+                    free.append(k)
+        self.cost.seconds += meter.seconds
+        self.cost.peak_mib, self.cost.utilisation = meter.peak_mib, meter.utilisation
+        return [done[i] for i in range(len(jobs))]
 
     @torch.no_grad()
-    def look(self, step: int, losses: np.ndarray) -> list[int]:
-        """Take in one step's losses [K], of the weights as they now are; returns the slots that are to stop."""
-        seen = np.isfinite(losses)
-        mixed = SMOOTHING * self.smoothed + (1 - SMOOTHING) * losses
-        self.smoothed = np.where(seen, np.where(np.isnan(self.smoothed), losses, mixed), self.smoothed)
-        better = seen & (self.smoothed < self.lowest)
-        self.lowest[better], self.since[better] = self.smoothed[better], step
-        rows = torch.from_numpy(np.flatnonzero(better)).to(self.weights.device)
-        self.weights[rows] = self.bank.flat[rows]
-        return np.flatnonzero(seen & (step - self.since >= self.patience)).tolist()
+    def _load(self, k: int, job: Job) -> Tensor:
+        """Make slot k ready for a job; returns the job's first weights."""
+        if job.start is None:
+            self.model.reset_slot(k, job.name)
+        else:
+            self.model.bank.flat[k] = job.start
+        self.model.names[k] = job.name
+        self.optimizer.reset(k)
+        self.scale[k] = self.loss_scale
+        return self.model.bank.flat[k].clone()
+
+    @torch.no_grad()
+    def _end(self, k: int, run: "_Run") -> Trained:
+        """A job's last word; slot k holds the same weights."""
+        if run.state is SlotState.FAILED:
+            self.model.bank.flat[k] = run.start
+        elif run.best is not None:
+            self.model.bank.flat[k] = run.best
+        weights = self.model.bank.flat[k].clone()
+        return Trained(run.job.name, weights, np.array(run.losses), run.state, run.moved)
+
+    def _step(self, running: dict[int, "_Run"]) -> np.ndarray:
+        """One step of all jobs that run; returns losses [K], NaN where there is none."""
+        losses, rates = self._gradients(running), [0.0] * self.model.num_slots
+        for k, run in running.items():
+            rates[k] = run.job.lr * _rate(len(run.losses), run.job.steps, self.warmup)
+            run.losses.append(losses[k])
+            if self.patience is not None:
+                run.look(self.patience, self.model.bank.flat[k])
+        stepping = [k for k, run in running.items() if run.state is SlotState.ACTIVE]
+        active = torch.tensor([k in stepping for k in range(self.model.num_slots)], device=self.device)
+        self.optimizer.lr.copy_(torch.tensor(rates, dtype=torch.float64))
+        moved = self.optimizer.step(active, None if self.loss_scale == 1 else self.scale).tolist()
+        for k in stepping:
+            run = running[k]
+            run.moved += moved[k]
+            if not moved[k] and self.scale[k] > 1 and np.isfinite(losses[k]):
+                self.scale[k] /= 2
+            elif not moved[k]:
+                run.skips += 1
+            if run.skips >= self.max_skips:
+                run.state = SlotState.FAILED
+            elif len(run.losses) == run.job.steps:
+                run.state = SlotState.FINISHED
+        return losses
+
+    def _gradients(self, running: dict[int, "_Run"]) -> np.ndarray:
+        """Fill the bank's gradients with those of every job's next pseudo-tasks; returns losses [K]."""
+        losses, chosen = np.full(self.model.num_slots, np.nan), sorted(running)
+        examples = [running[k].next_example() for k in chosen for _ in range(self.batch)]
+        self.optimizer.zero_grad()
+        longest = max(map(len, examples))
+        at_once = len(chosen)
+        if self.max_tokens is not None:
+            at_once = max(1, self.max_tokens // (self.batch * longest))
+        for first in range(0, len(chosen), at_once):
+            some = chosen[first : first + at_once]
+            theirs = examples[first * self.batch : (first + at_once) * self.batch]
+            self.cost.tokens += sum(map(len, theirs))
+            self.cost.padded_tokens += len(theirs) * max(map(len, theirs))
+            found = slot_losses(self.model, theirs, self._rows_of(tuple(some)))
+            scaled = found if self.loss_scale == 1 else found * self.scale[some]
+            _backward(scaled.sum())  # a slot's gradient comes from its own turn alone
+            losses[some] = found.detach().cpu().numpy()
+        return losses
+
+
+@dataclass
+class _Run:
+    """A job in a slot."""
+
+    index: int  # among the jobs
+    job: Job
+    start: Tensor  # [P]
+    draws: Iterator[Example]
+    losses: list[float] = field(default_factory=list)
+    moved: int = 0
+    skips: int = 0
+    smoothed: float = np.nan
+    lowest: float = np.inf
+    since: int = 0  # the step of the lowest smoothed loss
+    best: Tensor | None = None  # [P], the weights at it
+    state: SlotState = SlotState.ACTIVE
+
+    def __post_init__(self):
+        if not len(self.job.pool):
+            self.state = SlotState.PENDING
+        elif self.job.steps < 1:
+            self.state = SlotState.FINISHED
+
+    def next_example(self) -> Example:
+        return next(self.draws)
+
+    def look(self, patience: int, weights: Tensor) -> None:
+        """Take in the last loss, which is that of `weights`; stop after `patience` steps without a new low."""
+        loss, step = self.losses[-1], len(self.losses) - 1
+        if not np.isfinite(loss):
+            return
+        self.smoothed = loss if np.isnan(self.smoothed) else SMOOTHING * self.smoothed + (1 - SMOOTHING) * loss
+        if self.smoothed < self.lowest:
+            self.lowest, self.since, self.best = self.smoothed, step, weights.clone()
+        elif step - self.since >= patience:
+            self.state = SlotState.FINISHED
 
 
 def _rate(step: int, steps: int, warmup: float) -> float:
@@ -181,7 +292,9 @@ def _backward(loss: Tensor) -> None:
         loss.backward()
 
 
-def _endless(n: int, seed: int):
+def _draws(pool: Sequence[Example], seed: int) -> Iterator[Example]:
+    """A pool without end, shuffled each time round."""
     rng = np.random.default_rng(seed)
     while True:
-        yield from rng.permutation(n)
+        for i in rng.permutation(len(pool)):
+            yield pool[i]

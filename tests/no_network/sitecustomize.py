@@ -25,7 +25,14 @@ def _leaves_this_machine(host: object) -> bool:
         address = ipaddress.ip_address(name.partition("%")[0])
     except ValueError:
         return True  # a name to look up
-    return not (address.is_loopback or address.is_unspecified)
+    if address.is_loopback or address.is_unspecified:
+        return False
+    try:  # a socket can be bound to an address of this machine alone; Ray's processes talk over one
+        with socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return True
+    return False
 
 
 def _guard(event: str, args: tuple) -> None:

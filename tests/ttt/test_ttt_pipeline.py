@@ -9,13 +9,15 @@ import torch
 
 from arc_helpers.arc import Pair, SubmissionError, SubmissionWriter, Task, TaskFault, num_tests_of, validate_submission
 from arc_helpers.runs import Deadline, DeviceChoice, RunLog, read_jsonl
-from arc_helpers.ttt import answer, pipeline
-from arc_helpers.ttt import group as group_module
-from arc_helpers.ttt.answer import LARGEST_ANSWER, answer_group, answer_room, views_of
+from arc_helpers.ttt import answer, forms, pipeline
+from arc_helpers.ttt.answer import LARGEST_ANSWER, answer_group, answer_room
 from arc_helpers.ttt.decode import Generated
-from arc_helpers.ttt.group import encode_pool, solve_group
+from arc_helpers.ttt.forms import encode_pool, views_of
+from arc_helpers.ttt.group import solve_group
+from arc_helpers.ttt.grouping import training_length
 from arc_helpers.ttt.journal import ResumeError
 from arc_helpers.ttt.multilora import MultiLoRAModel
+from arc_helpers.ttt.pace import UNITS, forecast, size_of
 from arc_helpers.ttt.pipeline import Counts, solve_tasks
 from arc_helpers.ttt.result import TaskResult
 from arc_helpers.ttt.settings import TTTSettings, settings_from
@@ -108,14 +110,13 @@ def test_answers_are_never_visible(gridlm, tasks):
 def test_no_sequence_holds_an_answer(gridlm, tasks, monkeypatch):
     """Whatever is encoded, to train on or to answer, has no grid of the answers' shape."""
     encoded = []
-    original = answer.encode
+    original = forms.encode
 
     def spy(task, *args, **options):
         encoded.append(task)
         return original(task, *args, **options)
 
-    for module in (answer, group_module):
-        monkeypatch.setattr(module, "encode", spy)
+    monkeypatch.setattr(forms, "encode", spy)
     solve_group(gridlm, [with_answers(task, SENTINEL) for task in tasks], QUICK)
     shapes = {p.output.shape for t in encoded for p in t.train + t.test if p.output is not None}
     assert len(encoded) == 3 * QUICK.num_pseudo + 4 * QUICK.views
@@ -139,15 +140,14 @@ def test_a_pool_is_the_same_whatever_the_answers(gridlm, tasks):
 def test_a_task_that_raises_costs_itself_only(gridlm, tasks, tmp_path, monkeypatch, k):
     settings = dataclasses.replace(QUICK, k=k)
     sound = Run(tmp_path / "sound", gridlm, tasks, settings)
-    original = answer.encode
+    original = forms.encode
 
     def poisoned(task, *args, **options):
         if task.id == "fill":
             raise RuntimeError("a bad day")
         return original(task, *args, **options)
 
-    for module in (answer, group_module):
-        monkeypatch.setattr(module, "encode", poisoned)
+    monkeypatch.setattr(forms, "encode", poisoned)
     run = Run(tmp_path / "poisoned", gridlm, tasks, settings)
     assert set(run.results) == {"mirror", "first"}
     for task_id in run.results:
@@ -260,6 +260,53 @@ def with_max_len(lm, max_len: int):
     return dataclasses.replace(lm, max_len=max_len)
 
 
+@pytest.mark.parametrize(
+    "change, line",
+    [
+        ({"mode": "top_m", "top_m": 4}, "top_m = 4: must be 1…3, the model's layers"),
+        ({"mode": "full", "r": 65}, "r = 65: must be 1…64"),
+        ({"grouping": "colour"}, "grouping = 'colour': must be one of length, size, palette, family, random"),
+        ({"k": 0}, "k = 0: must be >= 1"),
+    ],
+)
+def test_what_the_base_cannot_have_is_one_line_before_anything_is_written(gridlm, tasks, tmp_path, change, line):
+    with pytest.raises(ValueError, match=f"^{line}") as caught:
+        Run(tmp_path, gridlm, tasks, dataclasses.replace(QUICK, **change))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "groups.json").exists() and not (tmp_path / "tasks.jsonl").exists()
+
+
+def test_more_adapters_than_tasks_is_said(gridlm, tasks, tmp_path):
+    run = Run(tmp_path / "8", gridlm, tasks, dataclasses.replace(QUICK, k=8))
+    assert run.results.notes == ["k = 8: there are only 3 tasks, trained in one group"]
+    assert len(run.results) == 3 and Run(tmp_path / "3", gridlm, tasks).results.notes == []
+
+
+def test_what_the_cache_could_not_keep_is_said(gridlm, tasks, tmp_path):
+    """The same results, bit for bit where the disk kept it, and a note where nothing did."""
+    settings = dataclasses.replace(QUICK, mode="top_m")
+    kept = Run(tmp_path / "kept", gridlm, tasks, settings)
+    disk = Run(tmp_path / "disk", gridlm, tasks, dataclasses.replace(settings, cache_gib=0, cache_disk_gib=1))
+    none = Run(tmp_path / "none", gridlm, tasks, dataclasses.replace(settings, cache_gib=0))
+    for task in tasks:
+        assert np.array_equal(kept.results[task.id].losses, disk.results[task.id].losses)
+        same_results(kept.results[task.id], none.results[task.id])
+        assert kept.lines[task.id]["notes"] == disk.lines[task.id]["notes"] == []
+        [note] = none.lines[task.id]["notes"]
+        assert note.startswith("cache: the states of ") and "0 GiB of memory and 0 GiB of disk" in note
+
+
+def test_what_a_group_took_is_on_record(gridlm, tasks, tmp_path):
+    run = Run(tmp_path, gridlm, tasks)
+    records = read_jsonl(tmp_path / "groups.jsonl")
+    assert [record["tasks"] for record in records] == json.loads((tmp_path / "groups.json").read_text())["groups"]
+    for record in records:
+        assert record["tokens_per_second"] > 0 and record["padding_ratio"] >= 1 and record["peak_mib"] > 0
+    assert not any("stats" in json.loads(path.read_text()) for path in (tmp_path / "results").iterdir())
+    Run(tmp_path, gridlm, tasks, resume=True)
+    assert read_jsonl(tmp_path / "groups.jsonl") == records and run.results.keys() == {t.id for t in tasks}
+
+
 def test_a_task_longer_than_the_context_gets_its_fallback(gridlm, tasks, tmp_path):
     big = Task("big", (Pair(np.ones((20, 20), int), [[1]]),) * 2, (Pair(np.zeros((20, 20), int)),))
     run = Run(tmp_path, with_max_len(gridlm, 128), [*tasks, big])
@@ -307,13 +354,18 @@ class Clock:
         return self.now
 
 
+def seconds_of(task, lm, settings) -> int:
+    """What a task alone costs on a device that is exactly as expected."""
+    return round(forecast([[size_of(task, lm.max_len)]], settings, UNITS))
+
+
 def timed_run(folder, gridlm, tasks, monkeypatch, budget, **options):
-    """A run whose groups take a second a token; and the ids of the tasks of each group that was started."""
+    """A run whose groups take what `seconds_of` says; and the ids of the tasks of each group that was started."""
     clock, started, original = Clock(), [], pipeline.solve_group
 
     def slow(lm, group, settings):
         started.append([task.id for task in group])
-        clock.now += sum(pipeline._longest(task, lm) for task in group)
+        clock.now += sum(seconds_of(task, lm, settings) for task in group)
         return original(lm, group, settings)
 
     monkeypatch.setattr(pipeline, "solve_group", slow)
@@ -324,17 +376,31 @@ def timed_run(folder, gridlm, tasks, monkeypatch, budget, **options):
 
 
 def test_a_group_that_does_not_fit_is_not_started(gridlm, tasks, tmp_path, monkeypatch):
-    by_length = sorted(tasks, key=lambda task: pipeline._longest(task, gridlm))
-    a, b, c = (pipeline._longest(task, gridlm) for task in by_length)
-    for budget, n in ((a + b + c, 3), (a + b + c - 1, 2), (a + b - 1, 1), (1, 1), (0, 0)):
+    by_length = sorted(tasks, key=training_length)
+    a, b, c = (seconds_of(task, gridlm, QUICK) for task in by_length)
+    assert c < b, "the longest sequence, but the shortest answers"
+    for budget, chosen in ((a + b + c, "abc"), (a + b + c - 1, "ab"), (a + b - 1, "ac"), (1, "a"), (0, "")):
+        expected = [task.id for task, name in zip(by_length, "abc", strict=True) if name in chosen]
         run, started = timed_run(tmp_path / str(budget), gridlm, tasks, monkeypatch, budget)
-        assert started == [[task.id] for task in by_length[:n]], "short tasks first"
-        assert list(run.results) == [task.id for task in by_length[:n]]
+        assert started == [[task_id] for task_id in expected], "short tasks first"
+        assert list(run.results) == expected
         late = {task_id for task_id, line in run.lines.items() if line["status"] == "out of time"}
-        assert late == {task.id for task in by_length[n:]} and len(run.lines) == 3
-        assert run.results.counts.out_of_time == 3 - n
+        assert late == {task.id for task in by_length} - set(expected) and len(run.lines) == 3
+        assert run.results.counts.out_of_time == 3 - len(expected)
         assert all(len(result.losses) == QUICK.steps for result in run.results.values()), "never fewer steps"
         assert validate_submission(run.folder / "submission.json", run.num_tests) == []
+
+
+def test_replanned_every_task_gets_its_share(gridlm, tasks, tmp_path, monkeypatch):
+    needed = sum(seconds_of(task, gridlm, QUICK) for task in tasks)
+    run, started = timed_run(tmp_path, gridlm, tasks, monkeypatch, 0.6 * needed, replan=True)
+    assert len(started) == 3 and run.results.counts.out_of_time == 0
+    steps = {task_id: len(result.losses) for task_id, result in run.results.items()}
+    first = started[0][0]
+    assert steps[first] == QUICK.steps and not run.lines[first]["notes"], "nothing is known of the device yet"
+    for task_id in steps.keys() - {first}:
+        assert 0 < steps[task_id] < QUICK.steps
+        assert any(f"steps 12 → {steps[task_id]}" in note for note in run.lines[task_id]["notes"])
 
 
 def test_what_was_out_of_time_is_done_on_resuming(gridlm, tasks, tmp_path, monkeypatch):

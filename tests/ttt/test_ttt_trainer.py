@@ -191,7 +191,7 @@ def test_several_sequences_a_step_count_as_one_of_all_their_tokens(gridlm, encod
         expected = np.average(each, weights=[e.answer_tokens for e in pair])
         assert losses[k].item() == pytest.approx(expected, abs=1e-5)
     _, training = train_depth(gridlm, "full", ["a", "b"], pairs, steps=2, batch=2)
-    assert training.tokens == 2 * sum(len(e) for pair in pairs for e in pair)
+    assert training.cost.tokens == 2 * sum(len(e) for pair in pairs for e in pair)
     with pytest.raises(ValueError, match="batch = 0: must be >= 1"):
         train_depth(gridlm, "full", ["a", "b"], pairs, batch=0)
 
@@ -209,11 +209,11 @@ def test_slots_may_take_turns_within_a_step(gridlm, encoded, mode, batch):
 def test_what_a_training_says_of_itself(gridlm, encoded):
     _, training = train_depth(gridlm, "full", NAMES[:2], [encoded[0], encoded[1][:1]], steps=4)
     lengths = [len(encoded[0][0]), len(encoded[1][0])]
-    assert training.tokens == 4 * sum(lengths)
-    assert training.padding_ratio == pytest.approx(2 * max(lengths) / sum(lengths))
-    assert training.seconds > 0 and training.tokens_per_second == training.tokens / training.seconds
+    assert training.cost.tokens == 4 * sum(lengths)
+    assert training.cost.padding_ratio == pytest.approx(2 * max(lengths) / sum(lengths))
+    assert training.cost.seconds > 0 and training.cost.tokens_per_second == training.cost.tokens / training.cost.seconds
     _, nothing = train_depth(gridlm, "full", NAMES[:2], [[], []], steps=4)
-    assert nothing.tokens == nothing.tokens_per_second == 0 and nothing.padding_ratio == 1.0
+    assert nothing.cost.tokens == nothing.cost.tokens_per_second == 0 and nothing.cost.padding_ratio == 1.0
 
 
 def hopeless() -> list[AnswerFeatures]:

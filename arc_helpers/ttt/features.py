@@ -1,0 +1,28 @@
+"""A task as a few numbers: what a base model makes of its demonstrations."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from arc_helpers.arc import Task
+from arc_helpers.lm.loading import LoadedLM
+from arc_helpers.lm.prompt import TaskTooLong, encode
+
+
+@torch.no_grad()
+def task_features(lm: LoadedLM, tasks: Sequence[Task]) -> np.ndarray:
+    """The mean final state of the base over each task's prompt, float32 [n, H]; zeros where a prompt does not fit.
+
+    Test outputs are not looked at.
+    """
+    width = lm.model.config.get_text_config().hidden_size
+    found = np.zeros((len(tasks), width), dtype=np.float32)
+    for row, task in enumerate(tasks):
+        try:
+            prompt = encode(task.without_answers(), lm.vocabulary, max_len=lm.max_len)
+        except TaskTooLong:
+            continue
+        ids = torch.from_numpy(prompt.input_ids)[None].to(lm.device)
+        found[row] = lm.hidden(ids, use_cache=False).last_hidden_state[0].float().mean(dim=0).cpu().numpy()
+    return found

@@ -1,0 +1,149 @@
+"""The score table: one model, one set of tasks, and what each way of training and answering makes of them.
+
+    make score                                                      the default rows: the 77 tasks with grids <= 10 x 10
+    make score P="--rows full --rows 'joint, both'"                 other rows, by name, or `all`
+    make score SET=arcagi2/evaluation P="--max-side 0"              all tasks of another set
+    make score P="--model new:nano --rows 'joint, pairs, beside ARC training' --joint-seconds 1200"
+                                                                    20 minutes from nothing: an untrained model
+
+Each row is a run of its own under artifacts/score/, with a submission, a log and `row.json`. A row that is done is not
+run again, one that was killed goes on. Answers are read by the scoring step alone, from the saved submission.
+"""
+
+import argparse
+import json
+import re
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from arc_helpers import arc, lm, runs, ttt
+from arc_helpers.lm.corpus import allowed_for_pretraining
+from arc_helpers.lm.mixture import fits
+
+#: what differs from the profile's settings of notebook 02; `joint_steps` come before the slots
+JOINT = {"joint_steps": 600, "steps": 0}
+ROWS = {
+    "no training, 1 view": {"steps": 0, "views": 1},
+    "no training": {"steps": 0},
+    "no training, 16 views": {"steps": 0, "views": 16},
+    "no training, depth-first": {"steps": 0, "strategy": "dfs"},
+    "head": {"mode": "head", "lr": 1e-2},
+    "top_m": {"mode": "top_m"},
+    "full": {},
+    "full, 1 view": {"views": 1},
+    "full, 16 views": {"views": 16},
+    "full, votes": {"select": "votes"},
+    "full, depth-first": {"strategy": "dfs"},
+    "joint, in context": {**JOINT, "form": "in_context"},
+    "joint, pairs": {**JOINT, "form": "pairs"},
+    "joint, pairs, beside ARC training": {"joint_steps": None, "steps": 0, "form": "pairs", "background": True},
+    "joint, both": {**JOINT, "form": "both"},
+    "joint, both, then full": {**JOINT, "form": "both", "steps": 40, "lr": 1e-3},
+}
+DEFAULT = ("no training", "joint, both")
+FIELDS = ("set", "n", "solved", "score", "ci_low", "ci_high", "outputs_solved", "seconds_per_task", "device", "mode")
+
+
+def run_row(mode: str, base: lm.LoadedLM, tasks: list[arc.Task], options: argparse.Namespace, folder: Path) -> dict:
+    """Adapt and answer as the row says, then score the saved file: the row's numbers, flat."""
+    changes, started = dict(ROWS[mode]), time.monotonic()
+    steps, background = changes.pop("joint_steps", 0), changes.pop("background", False)
+    knobs = runs.load_profile(options.profile).multilora_ttt
+    settings = replace(ttt.settings_from(knobs, options.seed), **changes)
+    device = str(base.device)
+    log = runs.RunLog(folder, "score", options.profile, options.seed, {"joint_steps": steps, **asdict(settings)})
+    blind = [task.without_answers() for task in tasks]
+    if steps != 0:
+        config = ttt.joint_config(device, steps, options.joint_seconds or None, seed=options.seed)
+        base = ttt.adapt_jointly(
+            base,
+            blind,
+            config,
+            form=settings.form,
+            background=background_tasks(options.max_side) if background else (),
+            checkpoint=folder / "joint.pt",
+            on_metrics=lambda metrics: log.metric(**metrics),
+        )
+    joint_seconds = time.monotonic() - started
+    writer = arc.SubmissionWriter(folder / "submission.json", arc.num_tests_of(blind), resume=True)
+    ttt.solve_tasks(base, blind, settings, log, writer, resume=True)
+    seconds = time.monotonic() - started
+    score = arc.score_submission(writer.path, tasks)
+    return {
+        "set": options.set,
+        "n": score.n_tasks,
+        "solved": score.tasks_solved,
+        "score": score.task_score,
+        "ci_low": score.ci_low,
+        "ci_high": score.ci_high,
+        "outputs_solved": score.outputs_solved,
+        "seconds_per_task": seconds / len(tasks),
+        "joint_seconds": joint_seconds,
+        "device": device,
+        "mode": mode,
+        "solved_ids": " ".join(task_id for task_id, share in score.per_task.items() if share == 1),
+    }
+
+
+def background_tasks(max_side: int) -> list[arc.Task]:
+    """ARC-AGI-1 training tasks of the same size, without the one that repeats pairs of an evaluation task."""
+    tasks, _ = allowed_for_pretraining(arc.load_tasks("arcagi1/training"))
+    return [task for task in tasks if not max_side or all(fits(p, max_side) for p in task.train + task.test)]
+
+
+def load_base(model: str, seed: int) -> lm.LoadedLM:
+    """The model of a folder; or, for "new:<preset>", a GridLM that has learned nothing yet."""
+    if not model.startswith("new:"):
+        return lm.load_causal_lm(model, max_len=2048, trim_vocab=True)
+    torch.manual_seed(seed)
+    device, tokenizer = torch.device(runs.choose_device().device), lm.arc_tokenizer()
+    model = lm.GridLMForCausalLM(lm.GridLMConfig.preset(model.removeprefix("new:"))).to(device)
+    vocabulary = lm.GridVocabulary.from_tokenizer(tokenizer)
+    return lm.LoadedLM(model, tokenizer, vocabulary, "new", 2048, device, torch.float32)
+
+
+def show(row: dict) -> str:
+    """A row of the README's table."""
+    interval = f"{row['ci_low']:.3f}–{row['ci_high']:.3f}"
+    return (
+        f"| {row['mode']} | {row['solved']} of {row['n']} | {row['score']:.3f} ({interval}) "
+        f"| {row['seconds_per_task']:.1f} | {row['device']} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", default="arcagi1/evaluation", help="set name, folder or file of labelled tasks")
+    parser.add_argument("--max-side", type=int, default=10, help="only tasks whose grids fit; 0 = all")
+    parser.add_argument("--max-tasks", type=int, default=0, help="the first by sha256 of the id; 0 = all")
+    parser.add_argument("--rows", action="append", help=f"all, or any of: {'; '.join(ROWS)}")
+    parser.add_argument("--model", default="models/arc-micro")
+    parser.add_argument("--profile", default="laptop", choices=runs.PROFILES)
+    parser.add_argument("--joint-seconds", type=float, default=900, help="most seconds of joint training; 0 = no limit")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=None, help="folder; default artifacts/score/<what was asked>")
+    options = parser.parse_args()
+    wanted = list(ROWS) if options.rows == ["all"] else options.rows or list(DEFAULT)
+    for mode in wanted:
+        if mode not in ROWS:
+            parser.error(f"--rows {mode!r}: must be all, or one of {'; '.join(ROWS)}")
+    tasks = arc.load_tasks(options.set)
+    tasks = arc.choose_tasks(tasks, max_side=options.max_side or None, limit=options.max_tasks or None)
+    asked = f"{options.set}-{Path(options.model).name}-side{options.max_side}-n{len(tasks)}-seed{options.seed}"
+    out = options.out or runs.output_path(Path("artifacts/score") / re.sub(r"[^\w-]+", "-", asked))
+    base = load_base(options.model, options.seed)
+    print("| mode | solved | score (95 % interval) | s a task | device |", "|---|---|---|---|---|", sep="\n")
+    for mode in wanted:
+        folder = out / re.sub(r"\W+", "-", mode)
+        if not (folder / "row.json").exists():
+            runs.atomic_write_json(folder / "row.json", run_row(mode, base, tasks, options, folder))
+        row = json.loads((folder / "row.json").read_text(encoding="utf-8"))
+        print(show(row), flush=True)
+    print(json.dumps({name: row[name] for name in FIELDS}))
+
+
+if __name__ == "__main__":
+    main()

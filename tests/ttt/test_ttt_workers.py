@@ -1,0 +1,184 @@
+"""Two Ray actors on the CPU: the same submission as one process, also when one of them is killed."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import ray
+
+from arc_helpers.arc import SubmissionWriter, Task, num_tests_of
+from arc_helpers.runs import Deadline, DeviceChoice, RunLog, read_jsonl
+from arc_helpers.ttt.pipeline import solve_tasks
+from arc_helpers.ttt.result import TaskResult
+from arc_helpers.ttt.settings import TTTSettings
+from arc_helpers.ttt.workers import LIVES, WorkersError, solve_on_workers, start_ray
+
+SETTINGS = TTTSettings(k=1, steps=6, num_pseudo=4, r=4, alpha=8.0, lr=2e-2, views=3)
+# Ray asks, whatever it is told, in which cloud it runs; the guard stops it, as it stops all
+CLOUD = {"socket.getaddrinfo 169.254.169.254", "socket.getaddrinfo metadata.google.internal"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # actors cannot import a test
+    start_ray(num_cpus=2)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _only_ray_asked(_no_network, network_attempts):
+    yield
+    assert set(network_attempts()) <= CLOUD
+
+
+@pytest.fixture
+def tasks(tasks):
+    """Five, so that two workers have something to share."""
+    return [*tasks, Task("again", tasks[1].train, tasks[1].test), Task("mirror2", tasks[0].train[1:], tasks[0].test)]
+
+
+def submission(folder, lm, tasks, settings=SETTINGS, **options):
+    log = RunLog(folder, "02", "tiny", 0, {}, device=DeviceChoice("cpu", "float32", "a test"))
+    writer = SubmissionWriter(folder / "submission.json", num_tests_of(tasks))
+    solved = solve_tasks(lm, tasks, settings, log, writer, **options)
+    return writer.path.read_bytes(), solved
+
+
+def actors(state: str = "") -> list[psutil.Process]:
+    """The processes of our Ray's actors; Ray writes into their titles what they are at."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if process.name().startswith(f"ray::Worker{state}"):
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def test_two_workers_answer_as_one_process(gridlm, tasks, tmp_path):
+    """Of three workers on two CPUs two remain; and a task that fails costs itself only, there as here."""
+    broken = Task("broken", (), tasks[0].test)  # nothing to learn from; no reader lets this through
+    (one, alone), (two, shared) = (
+        submission(tmp_path / str(workers), gridlm, [*tasks, broken], workers=workers) for workers in (1, 3)
+    )
+    assert two == one and shared.counts == alone.counts and shared.counts.errors == 1
+    assert shared.notes == ["workers = 3: there are only 2 CPUs, one worker each"] and alone.notes == []
+    for path in (tmp_path / "1" / "results").iterdir():
+        assert (tmp_path / "3" / "results" / path.name).read_bytes() == path.read_bytes()
+    for name in ("tasks.jsonl", "metrics.jsonl"):
+        assert sorted(map(str, read_jsonl(tmp_path / "3" / name))) == sorted(
+            map(str, read_jsonl(tmp_path / "1" / name))
+        )
+    assert "--- broken" in (tmp_path / "3" / "errors.log").read_text()
+    again, resumed = submission(tmp_path / "3", gridlm, [*tasks, broken], workers=2, resume=True)
+    assert again == one and resumed.counts.resumed == 6
+    _, alive = psutil.wait_procs(actors(), timeout=20)
+    assert not alive, "their devices are free again"
+
+
+def test_one_of_two_workers_is_killed_while_it_works(gridlm, tasks, tmp_path):
+    settings = dataclasses.replace(SETTINGS, steps=60)
+    one, _ = submission(tmp_path / "1", gridlm, tasks, settings)
+    killed = []
+
+    def kill_one() -> None:
+        while not killed:
+            for process in actors(".solve")[:1]:
+                process.send_signal(signal.SIGKILL)
+                killed.append(process.pid)
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=kill_one)
+    thread.start()
+    two, solved = submission(tmp_path / "2", gridlm, tasks, settings, workers=2)
+    thread.join()
+    assert two == one and solved.counts.errors == 0
+    [note] = solved.notes
+    assert note.startswith("the worker of ") and note.endswith(": done again by another")
+
+
+# Whom Ray loses, without a model
+
+
+class Mortal:
+    """Answers at once, and dies of the task "fill"."""
+
+    def __init__(self, lm):
+        if lm.device.type == "broken":
+            raise RuntimeError("no base")
+
+    def ready(self):
+        pass
+
+    def solve(self, group, settings, seconds):
+        if group[0].id == "fill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [TaskResult(task.id, notes=[f"{settings}, {seconds:.0f} s left"]) for task in group], "", 2.0
+
+
+def on_mortals(tasks, folder, device="cpu", workers=2, **options) -> dict[str, TaskResult]:
+    lm = SimpleNamespace(device=SimpleNamespace(type=device))
+    options = {"errors": folder / "errors.log", "deadline": Deadline(100, lambda: 0), **options}
+    work = solve_on_workers(
+        lm, [[t] for t in tasks], lambda group: f"settings of {group[0].id}", workers=workers, worker=Mortal, **options
+    )
+    return {group[0].id: results for group, results in work}
+
+
+def test_a_group_that_kills_its_workers_costs_itself_only(tasks, tmp_path):
+    notes, took = [], []
+    found = on_mortals(
+        tasks,
+        tmp_path,
+        say=notes.append,
+        took=lambda group, seconds: took.append(seconds),
+        fits=lambda group: group[0].id != "first",
+    )
+    assert found["first"] == [], "it did not fit"
+    assert {i: bool(results[0].error) for i, results in found.items() if results} == {
+        "mirror": False,
+        "fill": True,
+        "again": False,
+        "mirror2": False,
+    }
+    assert found["mirror"][0].notes == ["settings of mirror, 100 s left"] and took.count(2.0) == 3
+    assert found["fill"][0].error.endswith(f", {LIVES} times") and len(notes) == LIVES - 1
+
+
+def test_what_cannot_be_had_is_one_line(tasks, tmp_path, monkeypatch):
+    with pytest.raises(WorkersError, match=r"no worker can be started \(RuntimeError: no base\)"):
+        on_mortals(tasks, tmp_path, device="broken")
+    with pytest.raises(WorkersError, match="workers = 2: Ray sees no GPU here"):
+        on_mortals(tasks, tmp_path, device="cuda")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(WorkersError, match="Ray is not installed; install the extra `ray`, or use workers = 1"):
+        on_mortals(tasks, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "address, reason",
+    [("127.0.0.1:1", r"\[Errno 111\] Connection refused"), ("cluster", "must be host:port, .* or auto")],
+)
+def test_an_address_where_nobody_listens_is_one_line(monkeypatch, address, reason):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(WorkersError, match=rf"^ray_address = {address}: no cluster answers \({reason}\)$"):
+        start_ray(address)
+
+
+def test_no_time_no_results(gridlm, tasks, tmp_path):
+    _, solved = submission(tmp_path, gridlm, tasks, workers=2, deadline=Deadline(0))
+    assert solved == {} and solved.counts.out_of_time == 5
+
+
+def test_with_one_worker_ray_is_not_imported():
+    code = "import sys, arc_helpers.ttt.pipeline; assert 'ray' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
