@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from arc_helpers.plot import plot_curve, plot_losses
+from arc_helpers.plot import plot_curve, plot_losses, plot_tradeoff
 
 
 def lines(picture) -> dict[str, np.ndarray]:
@@ -68,3 +68,14 @@ def test_plot_curve_draws_each_series_over_x():
     assert {name: y.tolist() for name, y in lines(picture).items()} == {"re-arc": [2, 1], "concept": [3, 2]}
     assert (picture.axes[0].get_xlabel(), picture.axes[0].get_ylabel()) == ("step", "loss")
     assert not plot_curve([1], {"lr": [0.1]}, "lr").legends, "one series is named by its axis"
+
+
+def test_a_tradeoff_names_its_points_in_order_and_its_baseline():
+    points = {"head": (0.1, 0.9), "top 1": (2.0, 0.7), "full": (20.0, 0.65)}
+    picture = plot_tradeoff(points, "seconds", "nats", baseline=("untrained", 1.0))
+    ax = picture.axes[0]
+    assert ax.lines[0].get_xdata().tolist() == [0.1, 2, 20] and ax.lines[0].get_ydata().tolist() == [0.9, 0.7, 0.65]
+    assert [text.get_text() for text in ax.texts] == [*points, "untrained"] and ax.get_xscale() == "log"
+    assert ax.lines[1].get_ydata()[0] == 1.0 and picture.to_png()
+    with pytest.raises(ValueError, match="head: a cost of 0: must be above 0"):
+        plot_tradeoff({"head": (0, 1.0)}, "seconds", "nats")

@@ -1,0 +1,222 @@
+"""Answers to the queries of a data set: every query in several views, the answer after each segment turned back."""
+
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from arc_helpers.arc import DIHEDRAL, Transform, as_grid, color_permutation
+from arc_helpers.runs.checkpoint import atomic_write_text
+from arc_helpers.trm.batch import Batch
+from arc_helpers.trm.canvas import choose_canvas, place, read
+from arc_helpers.trm.conditioner import BLANK
+from arc_helpers.trm.data import ArcDataset, DatasetError, Query
+from arc_helpers.trm.loss import exactly_right_tokens
+from arc_helpers.trm.model import TRM
+from arc_helpers.trm.source import symmetry_number
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """An answer seen in one view after one segment, turned back to the task's own orientation and colours.
+
+    grid: int8 [H, W], or None where the model drew none. q: probability that it is right, by the halting head.
+    checkpoint: what made it; predictions of two checkpoints are not counted together unless one asks for it.
+    """
+
+    task_id: str
+    index: int
+    view: str
+    segment: int  # from 1
+    grid: np.ndarray | None
+    q: float
+    checkpoint: str = ""
+
+
+def choose_views(task_id: str, n: int, seed: int, colors: bool) -> list[Transform]:
+    """The views that vote on a task: the identity, the other symmetries, then random ones with new colours.
+
+    With `colors` False there are 8, else ValueError.
+    """
+    views = list(DIHEDRAL[:n])
+    if not colors and n > len(views):
+        raise ValueError(f"views = {n}: without colour permutations there are {len(DIHEDRAL)}")
+    rng = np.random.default_rng(zlib.crc32(f"{task_id}/{seed}".encode()))
+    while len(views) < n:
+        spot = DIHEDRAL[len(views) % len(DIHEDRAL)]
+        views.append(Transform(spot.k, spot.flip, color_permutation(rng)))
+    return views
+
+
+def listed_views(dataset: ArcDataset, task_id: str, n: int) -> list[Transform]:
+    """The first n augmentations of a task that identifiers exist for, itself first; all there are, if fewer."""
+    return [Transform.from_name(name) for name in dataset.transforms[task_id][:n]]
+
+
+@torch.no_grad()
+def predict(
+    model: TRM,
+    dataset: ArcDataset,
+    *,
+    layout: str = "tight",
+    views: int = 8,
+    segments: int | None = None,
+    colors: bool = False,
+    blank: bool = False,
+    every_segment: bool = False,
+    batch_tokens: int = 16384,
+    queries: Sequence[Query] | None = None,
+    checkpoint: str = "",
+    seed: int = 0,
+) -> list[Prediction]:
+    """Answer the queries of a data set. No answer is read anywhere: there is none in a data set.
+
+    views, segments: how many (None: the model's halt_max_steps; as published, all of them are run). colors: views
+    with new colours, for a model that was trained with them. blank: give no task, the control. every_segment: keep
+    what each segment says, not the last alone. Raises DatasetError for a task that the model has no vector for.
+    """
+    asked = dataset.queries if queries is None else queries
+    check_known(model, dataset, [query.task_id for query in asked])
+    listed = model.config.conditioning == "identifier"
+    shown = [
+        (
+            query,
+            listed_views(dataset, query.task_id, views) if listed else choose_views(query.task_id, views, seed, colors),
+        )
+        for query in asked
+    ]
+    was_training, found = model.training, []
+    model.eval()
+    for part in _parts(_questions(dataset, shown, layout), model.config.prefix_len, batch_tokens):
+        batch = _batch(part, blank).to(model.device)
+        for number, tokens, q in run_segments(model, batch, segments, every_segment):
+            for question, row, sure in zip(part, tokens, q, strict=True):
+                grid = _back(row, question.width, question.view)
+                query, view = question.query, question.view.name
+                found.append(Prediction(query.task_id, query.index, view, number, grid, float(sure), checkpoint))
+    model.train(was_training)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """A query in one view, on its canvas; task and identifier are rows of the conditioning's table."""
+
+    query: Query
+    view: Transform
+    tokens: np.ndarray  # uint8 [cells]
+    width: int
+    task: int
+    identifier: int
+
+
+def _questions(dataset: ArcDataset, shown: Sequence[tuple[Query, list[Transform]]], layout: str) -> list[_Question]:
+    task, first, row = {}, {}, 1
+    for number, task_id in enumerate(dataset.pairs, start=1):
+        task[task_id], first[task_id] = number, row
+        row += len(dataset.transforms[task_id])
+    questions = []
+    for query, views in shown:
+        for number, view in enumerate(views):
+            canvas = choose_canvas(layout, dataset.pairs[query.task_id], query.input, view)
+            tokens = place(view.grid(query.input), canvas)
+            rows = task[query.task_id], first[query.task_id] + number
+            questions.append(_Question(query, view, tokens, canvas.width, *rows))
+    return questions
+
+
+def _parts(questions: Sequence[_Question], prefix_len: int, batch_tokens: int) -> Iterator[list[_Question]]:
+    """Questions on canvases of one size, as many as `batch_tokens` positions hold."""
+    by_size: dict[int, list[_Question]] = {}
+    for question in questions:
+        by_size.setdefault(len(question.tokens), []).append(question)
+    for cells, same in by_size.items():
+        size = max(1, batch_tokens // (prefix_len + cells))
+        yield from (same[i : i + size] for i in range(0, len(same), size))
+
+
+@torch.no_grad()
+def run_segments(
+    model: TRM, batch: Batch, segments: int | None = None, every: bool = True
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """(number of the segment, tokens [B, N], halting probability [B]) after each segment, or the last alone."""
+    n = segments or model.config.halt_max_steps
+    carry = model.start(len(batch), batch.cells.shape[1])
+    for number in range(1, n + 1):
+        carry, logits, halt = model(carry, batch)
+        if every or number == n:
+            yield number, logits.argmax(-1).cpu().numpy(), torch.sigmoid(halt.float()).cpu().numpy()
+
+
+@torch.no_grad()
+def solved_after_segments(model: TRM, batch: Batch, segments: int | None = None) -> list[float]:
+    """The share of a labelled batch that is exactly right after each segment."""
+    right = []
+    for _, tokens, _ in run_segments(model, batch, segments):
+        right.append(exactly_right_tokens(torch.from_numpy(tokens), batch.labels.cpu()).double().mean().item())
+    return right
+
+
+def check_known(model: TRM, dataset: ArcDataset, task_ids: Sequence[str]) -> None:
+    """Raise DatasetError, one line, where the model has no vector for a task, or not as many as the data set needs."""
+    unknown = [task_id for task_id in dict.fromkeys(task_ids) if task_id not in dataset.pairs]
+    if unknown:
+        raise DatasetError(
+            f"{', '.join(unknown[:3])}{' …' if len(unknown) > 3 else ''}: unknown to the checkpoint, and TRM cannot "
+            "answer a task it has no vector for; build the data set with the task in its test set and train on its "
+            "demonstrations (test-time inclusion)"
+        )
+    shared = model.config.conditioning == "shared"
+    needed = 1 + len(dataset.task_ids if shared else dataset.identifiers)
+    if model.config.conditioned_rows != needed:
+        raise DatasetError(
+            f"conditioned_rows = {model.config.conditioned_rows}: the data set has {needed} "
+            f"{'tasks' if shared else 'identifiers'}, the blank one included; use the data set that it was trained on"
+        )
+
+
+def save_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
+    """One JSON line a prediction: scoring reads this file, in its own step."""
+    lines = [
+        json.dumps({**vars(p), "grid": None if p.grid is None else p.grid.tolist()}, separators=(",", ":"))
+        for p in predictions
+    ]
+    atomic_write_text(path, "\n".join([*lines, ""]))
+
+
+def load_predictions(path: Path) -> list[Prediction]:
+    """What `save_predictions` wrote. Raises ValueError, naming file and line, where it is not that."""
+    found = []
+    for number, line in enumerate(Path(path).read_text().splitlines(), start=1):
+        try:
+            record = json.loads(line)
+            grid = None if record["grid"] is None else as_grid(record["grid"])
+            found.append(Prediction(**{**record, "grid": grid}))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}, line {number}: not a prediction ({error})") from None
+    return found
+
+
+def _batch(part: Sequence[_Question], blank: bool) -> Batch:
+    def column(values) -> Tensor:
+        return torch.tensor(list(values), dtype=torch.int64)
+
+    return Batch.of(
+        torch.from_numpy(np.stack([question.tokens for question in part])),
+        column(question.width for question in part),
+        # identifiers of views that are not listed mean nothing; a model with shared vectors does not read them
+        identifier=column(BLANK if blank else question.identifier for question in part),
+        task=column(BLANK if blank else question.task for question in part),
+        symmetry=column(symmetry_number(question.view) for question in part),
+        colors=torch.tensor([question.view.colors for question in part]),
+    )
+
+
+def _back(tokens: np.ndarray, width: int, view: Transform) -> np.ndarray | None:
+    grid = read(tokens, width)
+    return None if grid is None else view.inverse.grid(grid)

@@ -1,0 +1,527 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: kernelspec,jupytext
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 03 · Tiny Recursive Model
+#
+# > A network of two layers that is applied to its own thoughts until it is content: trained here from nothing, with
+# > the proof beside it that recursion is what helps.
+#
+# When you have run this notebook you know
+#
+# - how a grid becomes a canvas of 12 tokens, and what a compact canvas saves;
+# - what a cycle, a segment and a halt are, seen as pictures on one puzzle;
+# - what recursion is worth against a single pass with the same parameters, data and time;
+# - how TRM answers ARC tasks, why it cannot answer one it was not trained on, and what that means for a score.
+#
+# **Time** (profile `laptop`): an estimated 7 minutes on two CPU cores. On a GPU: not measured yet.
+#
+# The published model reached 44.6 % on ARC-AGI-1 with about $1.6 \cdot 10^{20}$ operations: days on several data-centre
+# GPUs. That is out of reach here by five orders of magnitude, so this notebook shows what holds at any size.
+
+# %% [markdown]
+# ## Parameters
+#
+# `None` means: the value of the profile (`configs/<profile>.yaml`).
+
+# %% tags=["parameters"]
+profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.yaml fills the rest
+seed: int = 0  # seed of weights, puzzles and augmentations
+out_dir: str = None  # folder for what this run writes (default artifacts/03_trm_pretrain)
+source: str = None  # a set such as arcagi1, or a folder, that has the subsets
+subsets: str = None  # what to learn from, separated by commas; concept = ConceptARC
+test_set_name: str = None  # the subset that is answered; of it only demonstrations are learned
+num_aug: int = None  # listed augmentations a task, for conditioning by identifier
+max_side: int = None  # tasks with a larger grid are left out, and listed
+layout: str = None  # canvases: official (30 × 30), buckets (squares) or tight
+augment: str = None  # symmetries, colors (both) or listed
+conditioning: str = None  # shared task vectors, or one identifier an augmentation (as published)
+preset: str = None  # official, tiny, small or compact: the model for ARC
+optimizer: str = None  # muon, adamw or adam_atan2
+lr: float = None  # learning rate of embedding and heads
+lr_matrices: float = None  # learning rate of the matrices, with muon
+lr_tasks: float = None  # learning rate of the task vectors
+warmup_steps: int = None  # steps of linear warm-up, before the cosine
+batch_tokens: int = None  # positions a training step
+autocast: bool = None  # bfloat16 products, where the device has them
+deadline_seconds: float = None  # training time on ARC; 0 = no limit
+max_steps: int = None  # training steps on ARC; 0 = no limit
+sudoku_seconds: float = None  # training time of each of the two Sudoku models
+sudoku_puzzles: int = None  # Sudoku puzzles to learn from, before augmentation
+views: int = None  # augmented views that vote
+segments: int = None  # segments of an answer; 0 = as many as in training
+resume: bool = None  # go on from the ARC checkpoint in out_dir, where there is one
+wandb: str = None  # Weights & Biases: disabled, offline or online
+out_model: str = None  # folder the ARC model is written to
+
+# %% [markdown]
+# ## Setup
+
+# %%
+import numpy as np
+import torch
+
+from arc_helpers import arc, plot, runs, trm
+from arc_helpers.plot import trm as pictures
+
+run = runs.start_notebook("03_trm_pretrain", globals())
+config, device = run.config, run.device.device
+autocast = config.autocast and trm.bfloat16_is_real(device)
+
+# %% [markdown]
+# ## 1 · A grid on a canvas
+#
+# TRM does not write token by token. It sees the input on a canvas and fills in the output, all cells at once, on the
+# same canvas. Twelve tokens do: padding, ten colours, and an end-of-sequence token that runs along the right and lower
+# edge of the grid. That border is the only way in which the model can say how large its answer is.
+#
+# By hand: a 2 × 3 grid on a canvas 5 cells wide.
+
+# %%
+grid = np.array([[1, 1, 2], [0, 3, 3]])
+tokens = trm.place(grid, trm.Canvas(width=5, cells=20))  # [20], uint8
+print(tokens.reshape(4, 5))
+assert np.array_equal(trm.read(tokens, width=5), grid), "what is placed can be read back"
+
+# %% [markdown]
+# The published canvas is 30 × 30 for everything, though most tasks are small. A canvas here may be of any width: its
+# cells know their row and column (2-D rotary embedding), so one model works on all of them. Which canvas a question
+# gets follows from the demonstrations and the question alone, never from the answer.
+
+# %%
+example = arc.load_tasks("arcagi1/training")[0]
+pair = example.train[0]
+sheets = []
+for kind in trm.LAYOUTS:
+    canvas = trm.choose_canvas(kind, example.train, pair.input)
+    for name, grid in (("input", pair.input), ("output", pair.output)):
+        placed = trm.place(grid, canvas)[: canvas.height * canvas.width].reshape(canvas.height, canvas.width)
+        sheets.append((f"{kind}\n{name}", placed))
+picture = pictures.plot_canvases(sheets)
+run.log.figure(picture, "canvases")
+picture
+
+# %% [markdown]
+# **Gotcha.** The border needs room. Where a task's outputs are always as large as its inputs, the canvas ends where
+# the grid ends, and no border is needed to know the size.
+#
+# ## 2 · The data set, and the guard
+#
+# TRM has no demonstrations in its input. All that it is told about a task is a vector that belongs to this task, and
+# the vector has to be *trained*. So the demonstrations of the tasks to be answered are part of the training set:
+# test-time training, built in from the start. Nothing else of these tasks is. A `Query` has no field for an answer,
+# and a training task that shares an id or a pair with a scored one is left out.
+
+# %%
+dataset = trm.build_arc_dataset(
+    config.source,
+    run.out_dir / "dataset",
+    subsets=config.subsets.split(","),
+    test_set_name=config.test_set_name,
+    num_aug=config.num_aug,
+    seed=run.seed,
+    max_side=config.max_side,
+)
+demonstrations = sum(map(len, dataset.pairs.values()))
+print(f"{len(dataset.task_ids)} tasks with {demonstrations} pairs; {len(dataset.queries)} queries of", end=" ")
+print(f"{len(dataset.scored_ids)} tasks; {len(dataset.identifiers)} identifiers")
+print(*[note for note in dataset.notes if "overlap" in note], sep="\n")
+
+# %% [markdown]
+# The guard compares ids *and* pairs. What it says when somebody trains on the tasks that are scored:
+
+# %%
+labelled = [t for t in arc.load_tasks(f"{config.source}/{config.test_set_name}") if t.id in dataset.scored_ids]
+dataset.check_guard(labelled)
+cheat = dataset.pairs | {labelled[0].id: [*labelled[0].train, labelled[0].test[0]]}
+try:
+    trm.ArcDataset(dataset.options, cheat, dataset.queries, dataset.transforms).check_guard(labelled)
+    raise AssertionError("a test pair in the training set must be noticed")
+except arc.SplitError as error:
+    print("refused:", error)
+
+# %% [markdown]
+# Augmentations are 8 symmetries times permutations of the colours; each one's name is enough to undo it. A few drawn
+# examples, each question followed by its answer:
+
+# %%
+examples = trm.ArcSource(dataset, config.layout, config.augment)
+cells = max(examples.shares, key=examples.shares.get)
+batch = examples.draw(cells, 6, torch.Generator().manual_seed(run.seed))
+drawn = []
+for i in range(6):
+    width = int(batch.width[i])
+    for name, sheet in (("question", batch.cells[i]), ("answer", batch.labels[i])):
+        drawn.append((f"{dataset.task_ids[batch.task[i] - 1]} {name}", trm.read(sheet.numpy(), width)))
+picture = plot.plot_gallery(drawn)
+run.log.figure(picture, "examples")
+picture
+
+# %% [markdown]
+# What a compact canvas saves, on these tasks:
+
+# %%
+saved = {kind: trm.ArcSource(dataset, kind) for kind in trm.LAYOUTS}
+for kind, made in saved.items():
+    mean = made.tokens / made.pairs
+    print(f"{kind:>8}: {mean:6.1f} tokens a pair, {900 / mean:4.1f} times fewer than 30 × 30")
+    assert not made.too_large, "a pair that fits no canvas is listed, never cropped"
+assert saved["tight"].tokens <= saved["buckets"].tokens <= saved["official"].tokens
+
+# %% [markdown]
+# ## 3 · The model
+#
+# Two latents lie on the canvas, a vector a cell each: $z_H$, from which the answer is read, and $z_L$, the scratch
+# pad. One network $f$ of two layers does everything:
+#
+# $$z_L \leftarrow f(z_L + z_H + x) \quad (L \text{ times}), \qquad z_H \leftarrow f(z_H + z_L)$$
+#
+# That is a *cycle*; `H_cycles` of them are a *segment*. After each segment there is an answer, a loss and a step of
+# training, and the latents go on to the next segment without their history. A halting head learns to say "this is
+# right"; in training the row is then given to another question.
+
+# %%
+torch.manual_seed(run.seed)
+rows = 1 + len(dataset.task_ids if config.conditioning == "shared" else dataset.identifiers)
+model = trm.TRM(trm.TRMConfig.preset(config.preset, conditioning=config.conditioning, conditioned_rows=rows)).to(device)
+parameters = trm.count_parameters(model)
+flops = trm.segment_flops(model.config, cells)
+published = trm.segment_flops(trm.TRMConfig(), 900)
+print(f"network {parameters['network']:,} + task vectors {parameters['conditioning']:,} parameters")
+print(f"a training segment on {cells} cells: {flops / 1e9:.3f} GFLOP; published, on 900: {published / 1e9:.0f}")
+assert flops < published
+
+# %% [markdown]
+# **Gotcha.** "7 million parameters" leaves out the table of task vectors. The published one has a vector for each of
+# nearly a million augmented tasks: about 450 million numbers. Shared vectors, one a task, bring that down to what is
+# printed above.
+#
+# **Gotcha.** The published model computes all cycles of a segment but the last *without* gradient. Whatever one hands
+# it as a start of $z_H$ and $z_L$ is then never learned from. Here that is an error, not a surprise:
+
+# %%
+official = trm.TRM(trm.TRMConfig.preset("official", hidden_size=64, width_multiple=32))
+try:
+    official.start(rows=1, cells=9, z_H=torch.zeros(1, 25, 64))
+    raise AssertionError("a start that cannot learn must be refused")
+except ValueError as error:
+    print("refused:", error)
+
+# %% [markdown]
+# ## 4 · Is it recursion that helps?
+#
+# A clean test needs a puzzle that takes several steps of thought, and an honest control. The puzzle: 6 × 6 Sudoku from
+# our own generator, 12 given digits, one solution each. No solution is both trained on and tested, whatever its
+# digits are called, augmented or not.
+
+# %%
+puzzles = trm.make_sudoku(config.sudoku_puzzles, 500 if profile != "tiny" else 50, seed=run.seed)
+test = trm.as_batch(puzzles.test).to(device)
+named = [(name, grid) for p in puzzles.test[:3] for name, grid in (("puzzle", p.input), ("solution", p.output))]
+picture = plot.plot_gallery(named, digits=True, scale=1.0)
+run.log.figure(picture, "sudoku")
+picture
+
+# %% [markdown]
+# The control: the same network with the same number of parameters, but one cycle of one update and one segment. It
+# gets the same puzzles and the same *time*, in which it makes more steps, for they are cheaper.
+
+# %%
+def train_sudoku(shape):
+    torch.manual_seed(run.seed)
+    settings = trm.TrainConfig(
+        steps=None, seconds=config.sudoku_seconds, batch_tokens=64 * 39, ema_decay=0.99, autocast=autocast, log_every=50
+    )
+    curve = []
+    trainer = trm.Trainer(trm.TRM(shape).to(device), trm.SudokuSource(puzzles), settings, on_metrics=curve.append)
+    trainer.run()
+    print(f"{trainer.step} steps in {trainer.seconds:.0f} s")
+    return trainer.averaged.eval(), curve
+
+
+# %% [markdown]
+# First the recursive one, then the control. The weights used from here on are running averages (EMA) of the trained
+# ones.
+
+# %%
+recursion = trm.TRMConfig.preset("sudoku")
+solver, curve = train_sudoku(recursion)
+single, single_curve = train_sudoku(recursion.single_pass())
+assert trm.count_parameters(solver) == trm.count_parameters(single)
+
+# %% [markdown]
+# The share of test puzzles solved, every cell right. The recursive model answers after each of its segments, so it
+# has a curve; the control has one chance.
+
+# %%
+after = trm.solved_after_segments(solver, test, recursion.halt_max_steps)
+control = trm.solved_after_segments(single, test, 1)[-1]
+n = len(test)
+shares = {"after the last segment": after[-1], "after the first": after[0], "single pass": control}
+intervals = {name: arc.wilson_interval(round(share * n), n) for name, share in shares.items()}
+for name, share in shares.items():
+    print(f"{name}: {share:.1%} of {n} (95 % interval {intervals[name][0]:.3f} to {intervals[name][1]:.3f})")
+picture = pictures.plot_bars(shares, "puzzles solved", intervals)
+run.log.figure(picture, "recursion")
+picture
+
+# %% [markdown]
+# The two losses are not comparable number by number: the recursive model's is a mean over early and late segments.
+# What both show is whether training had ended.
+
+# %%
+names = {"recursive": curve, "single pass": single_curve}
+longest = max(names.values(), key=len)
+series = {name: [m["cell_loss"] for m in c] + [np.nan] * (len(longest) - len(c)) for name, c in names.items()}
+picture = plot.plot_curve([m["step"] for m in longest], series, "nats a cell", title="Sudoku, training")
+run.log.figure(picture, "sudoku_loss")
+picture
+
+# %% [markdown]
+# ## 5 · One puzzle, thought by thought
+#
+# We take the test puzzle that needs the most segments of those that are solved, and look at the answer after each one.
+# Outlined cells are wrong. Above each stands what the halting head says: its probability that this answer is right.
+
+# %%
+states, answers, sure = [], [], []
+carry = solver.start(n, 36)
+with torch.no_grad():
+    for _ in range(recursion.halt_max_steps):
+        carry, logits, halt = solver(carry, test)
+        states.append((carry.z_H, carry.z_L))  # [n, 3 + 36, D] each
+        answers.append(logits.argmax(-1))  # [n, 36]
+        sure.append(halt.sigmoid())
+right = torch.stack([(a == test.labels).all(1) for a in answers])  # [segments, n]
+needed = torch.where(right[-1], (~right).sum(0), -1)
+chosen = int(needed.argmax())
+
+# %% [markdown]
+# The puzzle on the left, the solution on the right, and the answers in between:
+
+# %%
+after_each = [trm.read(a[chosen].cpu().numpy(), 6) for a in answers]
+truth = puzzles.test[chosen].output
+picture = pictures.plot_segments(
+    puzzles.test[chosen].input, after_each, [float(s[chosen]) for s in sure], truth, digits=True
+)
+run.log.figure(picture, "thoughts")
+picture
+
+# %% [markdown]
+# The latents behind it, three principal components of each cell as red, green and blue. Where does the picture stop to
+# change, and do cells with the same digit end in the same colour?
+
+# %%
+latents = {
+    name: np.stack([s[which][chosen, 3:].cpu().float().numpy() for s in states])
+    for which, name in enumerate(("z_H", "z_L"))
+}
+picture = pictures.plot_latents(latents, (6, 6))
+run.log.figure(picture, "latents")
+picture
+
+# %% [markdown]
+# How often the halting head is right about itself, over all test puzzles:
+
+# %%
+halted_right = float(((sure[-1] > 0.5) == right[-1]).float().mean())
+print(f"the halting head is right about {halted_right:.1%} of the {n} answers")
+assert 0 <= halted_right <= 1
+
+# %% [markdown]
+# ## 6 · ARC
+#
+# The same model on small ARC tasks. Each row of the batch works on one example until it halts or has had all its
+# segments, and only then is it given the next: no example that was drawn is thrown away. The run is a function of its
+# settings and seed, it writes a checkpoint, and the same command goes on from there.
+
+# %%
+settings = trm.TrainConfig(
+    steps=config.max_steps,
+    seconds=config.deadline_seconds,
+    batch_tokens=config.batch_tokens,
+    optimizer=config.optimizer,
+    lr=config.lr,
+    lr_matrices=config.lr_matrices,
+    lr_tasks=config.lr_tasks,
+    warmup_steps=config.warmup_steps,
+    ema_decay=0.995,
+    autocast=autocast,
+    seed=run.seed,
+    log_every=20,
+)
+checkpoint = run.out_dir / "checkpoint.pt"
+if not config.resume:
+    checkpoint.unlink(missing_ok=True)
+
+# %% [markdown]
+# The curve below is drawn again as the training goes on. The same numbers go to `metrics.jsonl`, and to Weights &
+# Biases where it is installed (offline, unless you say otherwise).
+
+# %%
+from IPython.display import display
+
+tracker = trm.open_tracker(run.out_dir, config.model_dump(), config.wandb)
+history, live = [], display(display_id=True)
+
+
+def report(metrics):
+    history.append(metrics)
+    run.log.metric(**metrics)
+    tracker.log(metrics)
+    series = {name: [m[name] for m in history] for name in ("exact_at_halt", "exact")}
+    live.update(plot.plot_curve([m["step"] for m in history], series, "share of rows right"))
+
+
+# %% [markdown]
+# Before the first update, the trainer checks that a finite gradient other than zero has reached every parameter.
+
+# %%
+trainer = trm.Trainer(model, examples, settings, checkpoint, report)
+print(f"starts at step {trainer.step}")
+result = trainer.run()
+history = history or [result]  # a run that was over before
+print({name: round(result[name], 3) for name in ("step", "examples", "cell_loss", "exact_at_halt", "segments")})
+
+# %% [markdown]
+# *exact at halt*: of the rows that were done with their example, how many had it right. *segments*: how many they
+# took on average. Where a task is fitted, the model says so after its first segment, and spends the time on others.
+
+# %%
+steps = [m["step"] for m in history]
+picture = plot.plot_curve(
+    steps,
+    {"exact at halt": [m["exact_at_halt"] for m in history], "loss (nats a cell)": [m["cell_loss"] for m in history]},
+    "share, nats",
+)
+run.log.figure(picture, "training")
+picture
+
+# %% [markdown]
+# ## 7 · Answers
+#
+# Every query in several views; the answers are turned back and counted. Most votes win, and the halting head breaks
+# ties. Two attempts go into `submission.json`, which is valid from the first second.
+
+# %%
+views = min(config.views, 8) if config.augment == "symmetries" else config.views
+how = {"layout": config.layout, "views": views, "segments": config.segments, "colors": config.augment == "colors"}
+predictions = trm.predict(trainer.averaged, dataset, every_segment=True, **how)
+trm.save_predictions(run.out_dir / "predictions.jsonl", predictions)
+votes = trm.vote(predictions)
+asked = [task.without_answers() for task in labelled]
+writer = arc.SubmissionWriter(run.out_dir / "submission.json", arc.num_tests_of(asked))
+print(f"{trm.write_votes(writer, votes, asked)} of {len(asked)} tasks have an answer")
+assert arc.validate_submission(writer.path, arc.num_tests_of(asked)) == []
+
+# %% [markdown]
+# Scoring is a step of its own, over the saved file. Beside the score stands a control that shows where the knowledge
+# sits: the same model, the same questions, but the *blank* task vector. Published TRM gets exactly 0 % without its
+# identifiers; it does not look at a task and understand it, it has learned this one.
+
+# %%
+blank = trm.vote(trm.predict(trainer.averaged, dataset, blank=True, **how))
+score = arc.score_submission(writer.path, labelled)
+table = trm.score_votes(votes, labelled)
+without = trm.score_votes(blank, labelled, (2,))[0]
+for passed in table:
+    print(f"pass@{passed.k:<4} {passed.tasks_solved:5.1f} of {passed.n_tasks} tasks, {passed.outputs_solved} outputs")
+print(f"95 % interval of pass@2: {score.ci_low:.3f} to {score.ci_high:.3f}; blank task: {without.tasks_solved:.1f}")
+assert score.task_score == table[1].task_score, "the submission is pass@2"
+
+# %% [markdown]
+# The recursion curve of ARC: single views that are right after each segment. Others have found with the published
+# model that most is reached in the first one.
+
+# %%
+recursion_curve = trm.score_segments(predictions, labelled)
+shares = list(recursion_curve.values())
+picture = plot.plot_curve(list(recursion_curve), {"right": shares}, "single views right", "segment")
+run.log.figure(picture, "segments")
+picture
+
+# %% [markdown]
+# Predictions with wrong cells outlined. First come those that are right, then the nearest misses.
+
+# %%
+attempts = {
+    task.id: [[entry["attempt_1"], entry["attempt_2"]] for entry in writer.read()[task.id]] for task in labelled
+}
+nearest = sorted(labelled, key=lambda task: arc.wrong_share(attempts[task.id], task))
+for task in nearest[:4]:
+    drawn = plot.plot_prediction(task.without_answers(), attempts[task.id], task.answers())
+    run.log.figure(drawn, f"prediction_{task.id}")
+plot.plot_prediction(nearest[0].without_answers(), attempts[nearest[0].id], nearest[0].answers())
+
+# %% [markdown]
+# The others, to step through:
+
+# %%
+plot.explore_predictions([(task.without_answers(), attempts[task.id], task.answers()) for task in nearest])
+
+# %% [markdown]
+# ## 8 · Saved
+#
+# The folder remembers which data set its task vectors belong to, and works with no other. A task it has no vector for
+# is refused in one line:
+
+# %%
+folder = trm.save_trm(trainer.averaged, runs.output_path(config.out_model), dataset, steps=result["step"])
+loaded = trm.load_trm(folder, dataset)
+trained = trainer.averaged.state_dict()
+assert all(torch.equal(tensor, trained[name].cpu()) for name, tensor in loaded.state_dict().items())
+stranger = trm.Query("deadbeef", 0, grid)
+try:
+    trm.predict(loaded, dataset, queries=[stranger])
+    raise AssertionError("an unknown task must be refused")
+except trm.DatasetError as error:
+    print("refused:", error)
+
+# %% [markdown]
+# ## Results
+
+# %%
+summary = run.log.close(
+    preset=config.preset,
+    **parameters,
+    sudoku_exact=after[-1],
+    sudoku_first_segment=after[0],
+    sudoku_single_pass=control,
+    sudoku_points=round(100 * (after[-1] - control), 1),
+    sudoku_n=n,
+    steps=result["step"],
+    exact_at_halt=round(result["exact_at_halt"], 4),
+    valid=True,
+    **score.summary(),
+    pass1_tasks=table[0].tasks_solved,
+    blank_tasks=without.tasks_solved,
+    views=views,
+    training_seconds=round(result["seconds"], 1),
+    model=str(folder),
+)
+tracker.close(summary)
+summary
+
+# %% [markdown]
+# ## What to try next
+#
+# - `sudoku_seconds=420`: does the single pass catch up, given time?
+# - `conditioning="identifier" augment="listed" num_aug=50`: the published conditioning, one vector an augmentation.
+# - `layout="official"`: the same tasks on 900 cells; compare `segments_per_second` in `metrics.jsonl`.
+# - The same command again with a larger `deadline_seconds`: it goes on from the checkpoint.
+# - `torchrun --nproc-per-node 8 benchmarks/trm_small_arc.py --preset gpu`: tasks up to 16 × 16 on GPUs.

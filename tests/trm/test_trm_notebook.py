@@ -1,0 +1,34 @@
+"""Notebook 03, headless at the `tiny` profile, through the command line that users have."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from arc_helpers.arc import load_tasks, num_tests_of, validate_submission
+from arc_helpers.runs import read_jsonl
+from arc_helpers.trm import load_arc_dataset, load_predictions, load_trm, score_votes, vote
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.notebook
+
+
+def test_03_trm_pretrain(tmp_path):
+    words = ["profile=tiny", f"out_dir={tmp_path}", f"out_model={tmp_path / 'model'}", "deadline_seconds=0"]
+    command = [sys.executable, "-m", "arc_helpers", "run", "03", *words, "sudoku_seconds=1", "max_steps=6"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["steps"] == 6 and summary["valid"] and summary["n_tasks"] == 3
+    assert [m["step"] for m in read_jsonl(tmp_path / "metrics.jsonl")] == [6]
+    drawn = {path.stem for path in (tmp_path / "figures").glob("*.png")}
+    assert drawn >= {"canvases", "examples", "sudoku", "recursion", "thoughts", "latents", "training", "segments"}
+    # what it saved can be scored again from outside, with the same result
+    dataset = load_arc_dataset(tmp_path / "dataset")
+    load_trm(tmp_path / "model", dataset)
+    labelled = [task for task in load_tasks("arcagi1/evaluation") if task.id in dataset.scored_ids]
+    assert validate_submission(tmp_path / "submission.json", num_tests_of(labelled)) == []
+    [two] = score_votes(vote(load_predictions(tmp_path / "predictions.jsonl")), labelled, (2,))
+    assert two.task_score == summary["task_score"]
