@@ -1,0 +1,182 @@
+"""The original recipe with today's names: any Llama or Qwen2 folder becomes a TpttModel with LoRA, repaired."""
+
+import os
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from arc_helpers.liza.repair import LizaError, check_mode, check_versions, repair_model
+from arc_helpers.liza.schedule import set_mag_weight
+from arc_helpers.lm.loading import (
+    DTYPES,
+    avoid_traps_of_4bit_on_a_cpu,
+    bitsandbytes_config,
+    locate_model,
+    without_progress_bars,
+)
+from arc_helpers.runs import choose_device
+
+ARCHITECTURES = ("llama", "qwen2")
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
+NOT_OF_THE_BASE = ("model_type", "transformers_version", "architectures")  # on reload they would override tptt's own
+
+
+def titanize_model(
+    model_dir: str | Path,
+    *,
+    operator_mode: str,
+    mag_weight: float = 0.01,
+    r: int = 8,
+    lora_alpha: int = 16,
+    lora_dropout: float = 0.05,
+    quantization: str = "none",
+    quant_type: str = "nf4",
+    double_quant: bool = True,
+    device: str | None = None,
+    seed: int = 0,
+    repaired: bool = True,
+) -> PreTrainedModel:
+    """A TpttModel in evaluation mode: the base frozen, LoRA on q, k, v, o, LiZA beside every attention.
+
+    model_dir: a local Hugging Face folder, or a hub id, the only thing that reaches for the network (and for a token:
+    HF_TOKEN, or the Kaggle secret of that name). operator_mode: see `repair.MODES`; mag_weight: LiZA's share of each
+    attention's output. quantization: "none" or "4bit". seed: of the adapters; the same adapters for every mode.
+    repaired=False leaves the library's operator, cache and masks as they are, to compare with.
+    Raises LizaError or lm.ModelError, one line.
+    """
+    check_versions()
+    check_mode(operator_mode, repaired)
+    from tptt import TpttConfig, TpttModel
+
+    source, options, config = _base(model_dir, quantization, quant_type, double_quant, device)
+    base = {name: value for name, value in config.to_dict().items() if name not in NOT_OF_THE_BASE}
+    tptt_config = TpttConfig(
+        base_model_config=base,
+        base_model_name=source,
+        operator_mode=operator_mode,
+        mag_weight=mag_weight,
+        lora_config=_lora(r, lora_alpha, lora_dropout).to_dict(),
+        use_linear_checkpoint=False,
+    )
+    with quiet():
+        model = TpttModel(tptt_config, **options)
+    _settle(model, options, device, seed)
+    set_mag_weight(model, mag_weight)  # the library rounds it to float32
+    return repair_model(model) if repaired else model
+
+
+def lora_only(
+    model_dir: str | Path,
+    *,
+    r: int = 8,
+    lora_alpha: int = 16,
+    lora_dropout: float = 0.05,
+    quantization: str = "none",
+    quant_type: str = "nf4",
+    double_quant: bool = True,
+    device: str | None = None,
+    seed: int = 0,
+) -> nn.Module:
+    """The control: the same base with the very same adapters, and nothing else (a PeftModel in evaluation mode)."""
+    source, options, _ = _base(model_dir, quantization, quant_type, double_quant, device)
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(source, **options)
+        model = get_peft_model(model, _lora(r, lora_alpha, lora_dropout))
+    _settle(model, options, device, seed)
+    return model
+
+
+def inner_model(model: nn.Module) -> nn.Module:
+    """What the Trainer and `generate` get: the PeftModel inside a TpttModel, or the model itself."""
+    return getattr(model, "tptt_model", model)
+
+
+@torch.no_grad()
+def seed_adapters(model: nn.Module, seed: int) -> None:
+    """Draw every LoRA A by its module's name and zero every B, so that arms start from the same adapters."""
+    for name, parameter in model.named_parameters():
+        if ".lora_A." in name:
+            # tptt's wrappers are in the name: leave them out
+            path = name[name.index("layers.") :].replace(".base_attn", "")
+            generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {path}".encode()))
+            bound = parameter.shape[1] ** -0.5
+            parameter.copy_(torch.rand(parameter.shape, generator=generator) * 2 * bound - bound)
+        elif ".lora_B." in name:
+            parameter.zero_()
+
+
+@torch.no_grad()
+def nudge_adapters(model: nn.Module, scale: float = 0.02, seed: int = 0) -> None:
+    """Move every trainable weight off its start, as a training would: what LoRA B = 0 hides becomes visible."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator).to(parameter.device))
+
+
+def hub_token() -> str | None:
+    """HF_TOKEN of the environment, or Kaggle's secret of that name; None where there is neither."""
+    if os.environ.get("HF_TOKEN"):
+        return os.environ["HF_TOKEN"]
+    try:
+        from kaggle_secrets import UserSecretsClient
+    except ImportError:
+        return None
+    try:
+        return UserSecretsClient().get_secret("HF_TOKEN")
+    except Exception as error:  # Kaggle's client raises types of its own where no such secret is attached
+        print(f"HF_TOKEN: no such Kaggle secret ({str(error).splitlines()[0] if str(error) else type(error).__name__})")
+        return None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars, and no word of peft's about a name that transformers will drop."""
+    with without_progress_bars(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
+
+
+def _base(model_dir, quantization: str, quant_type: str, double_quant: bool, device: str | None):
+    """Where the base is, how to load it, and its config."""
+    choice = choose_device(device)
+    source, local = locate_model(model_dir)
+    access = {"local_files_only": True} if local else {"token": hub_token()}
+    config = AutoConfig.from_pretrained(source, **access)
+    if config.model_type not in ARCHITECTURES:
+        raise LizaError(f"{model_dir}: model_type = {config.model_type!r}: must be one of {', '.join(ARCHITECTURES)}")
+    # eager: tptt casts the boolean masks of the other implementations to numbers and adds them
+    options = {"attn_implementation": "eager", "dtype": DTYPES[choice.dtype], **access}
+    if quantization not in ("none", "4bit"):
+        raise LizaError(f"quantization = {quantization!r}: must be one of none, 4bit")
+    if quantization == "4bit":
+        options["quantization_config"] = bitsandbytes_config(quant_type, double_quant, options["dtype"])
+        options["device_map"] = {"": choice.device}
+    return source, options, config
+
+
+def _lora(r: int, lora_alpha: int, lora_dropout: float) -> LoraConfig:
+    return LoraConfig(
+        r=r,
+        lora_alpha=lora_alpha,
+        lora_dropout=lora_dropout,
+        bias="none",
+        task_type="CAUSAL_LM",
+        target_modules=list(TARGETS),
+    )
+
+
+def _settle(model: nn.Module, options: dict, device: str | None, seed: int) -> None:
+    if "quantization_config" not in options:
+        model.to(choose_device(device).device)
+    elif next(model.parameters()).device.type == "cpu":
+        avoid_traps_of_4bit_on_a_cpu(model, "4-bit base")
+    seed_adapters(model, seed)
+    model.eval()
