@@ -1,0 +1,110 @@
+"""Wheels: the third-party ones that Kaggle's image lacks, fetched for its Python, and our own."""
+
+import hashlib
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from arc_helpers.runs import ConfigError, project_root
+from arc_helpers.runs.env import PACKAGE
+
+WHEELS = "kaggle/wheels.txt"
+KAGGLE_PYTHON = "3.12"
+LOCAL_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+#: newest first; Kaggle's image is Ubuntu 22.04 (glibc 2.35)
+PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_24_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of every file in the embedded copy, so that the same code is the same bytes
+
+
+def pinned(path: str | Path = WHEELS) -> dict[str, str]:
+    """{package: version} of the list of wheels. Raises ConfigError, one line, where a line is not name==version."""
+    path, versions = project_root() / path, {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        line = line.split("#")[0].strip()
+        if not line:
+            continue
+        name, equals, version = line.partition("==")
+        if not equals or not re.fullmatch(r"[a-z0-9_]+", name) or not re.fullmatch(r"[\d.]+", version):
+            raise ConfigError(f"{path}, line {number}: {line}: must be name==version")
+        versions[name] = version
+    return versions
+
+
+def fetch(folder: Path, versions: dict[str, str], python: str = KAGGLE_PYTHON) -> dict[str, Path]:
+    """Download one wheel a package for a Python, whichever runs here: {package: file}. Only this step needs a network.
+
+    Raises ConfigError, one line, where one is not to be had.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    platforms = [word for platform in PLATFORMS for word in ("--platform", platform)]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary=:all:", "--python-version", python, *platforms, "--dest", str(folder)]
+    command += [f"{name}=={version}" for name, version in versions.items()]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr.strip()[-200:]]
+        raise ConfigError(f"wheels for Python {python}: {lines[-1]}")
+    found = {}
+    for name, version in versions.items():
+        # a file spells its package with "_" where the list may say "-", and the version as the list does
+        (found[name],) = [f for f in folder.glob("*.whl") if f.name.lower().startswith(f"{name}-{version}-")]
+    return found
+
+
+def package_files() -> dict[str, bytes]:
+    """What our wheel and the embedded copy hold: {path: content} of the modules, and of the profiles, which are
+    outside of the package in the repository and inside of it everywhere else."""
+    modules = {f"arc_helpers/{path.relative_to(PACKAGE)}": path for path in PACKAGE.rglob("*.py")}
+    profiles = {f"arc_helpers/configs/{path.name}": path for path in (PACKAGE.parent / "configs").glob("*.yaml")}
+    return {name: path.read_bytes() for name, path in sorted((modules | profiles).items())}
+
+
+def embedded_copy(files: Mapping[str, bytes]) -> bytes:
+    """`arc_helpers` as a zip: the same bytes for the same files."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, content in sorted(files.items()):
+            info = zipfile.ZipInfo(name, EPOCH)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, content, compresslevel=9)
+    return buffer.getvalue()
+
+
+def build_own(folder: Path, files: Mapping[str, bytes]) -> Path:
+    """Build the wheel of `arc_helpers` from what `package_files` returned; returns the file."""
+    with tempfile.TemporaryDirectory() as scratch:
+        source, built = Path(scratch) / "source", Path(scratch) / "built"
+        for name, content in files.items():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes(content)
+        for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+            shutil.copy(PACKAGE.parent / name, source)
+        (source / "MANIFEST.in").write_text("recursive-include arc_helpers *.yaml\n")
+        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        command += ["--no-build-isolation", "--wheel-dir", str(built), str(source)]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "SOURCE_DATE_EPOCH": "315619200"},  # the same code, the same wheel
+        )
+        if done.returncode:
+            raise ConfigError(f"arc_helpers: its wheel cannot be built: {done.stderr.strip().splitlines()[-1]}")
+        (wheel,) = built.glob("arc_helpers-*.whl")
+        folder.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.copy(wheel, folder))
+
+
+def sha256(content: Path | bytes) -> str:
+    """Of a file or of bytes."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with open(content, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,143 @@
+"""What a build leaves: a dataset whose hashes hold, and notebooks that carry all they need."""
+
+import ast
+import base64
+import io
+import json
+import re
+import subprocess
+import sys
+import zipfile
+
+import nbformat
+import pytest
+
+from arc_helpers.kaggle import bundle
+from arc_helpers.kaggle.bootstrap import MARK, hash_of
+from arc_helpers.kaggle.kernels import Kernel, Table, read_table
+from arc_helpers.kaggle.wheels import embedded_copy, package_files
+from arc_helpers.runs import ConfigError
+from arc_helpers.runs.notebook import list_notebooks
+
+SLUG = "arc-multi-lora-ttt-t4x2"
+
+
+@pytest.fixture
+def manifest(built) -> dict:
+    return json.loads((built.dataset / "manifest.json").read_text())
+
+
+@pytest.fixture
+def cells(built) -> list:
+    notebook = nbformat.read(built.kernels[SLUG] / f"{SLUG}.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    return notebook.cells
+
+
+def test_the_manifest_holds_for_every_file(built, manifest):
+    files = {str(p.relative_to(built.dataset)) for p in built.dataset.rglob("*") if p.is_file()}
+    assert files == {*manifest["files"], "manifest.json", "dataset-metadata.json"}
+    for name, sha256 in manifest["files"].items():
+        assert hash_of(built.dataset / name) == sha256, name
+    assert manifest["bundle"] == MARK and manifest["python"] == "3.12" and manifest["git"]
+    assert {entry["file"] for entry in manifest["wheels"].values()} < set(manifest["files"])
+
+
+def test_the_embedded_model_is_in_the_dataset(manifest):
+    assert {"models/arc-micro/config.json", "models/arc-micro/model.safetensors"} <= set(manifest["files"])
+
+
+def test_the_dataset_is_one_that_kaggle_takes(built):
+    about = json.loads((built.dataset / "dataset-metadata.json").read_text())
+    owner, slug = about["id"].split("/")
+    assert owner == "somebody" and 6 <= len(slug) <= 50 and 6 <= len(about["title"]) <= 50
+    assert len(about["licenses"]) == 1
+
+
+def test_our_wheel_brings_the_profiles_and_imports_alone(built, tmp_path):
+    (wheel,) = built.dataset.glob("arc_helpers-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    assert (tmp_path / "arc_helpers/configs/kaggle.yaml").is_file()
+    code = "import arc_helpers.runs as r; print(r.load_profile('kaggle').name, r.__file__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"kaggle {tmp_path}")
+
+
+def test_each_kernel_is_built_or_named(built):
+    notebooks = {path.stem for path in list_notebooks()}
+    for kernel in read_table().kernels:
+        assert (kernel.slug in built.kernels) == (kernel.notebook in notebooks)
+        if kernel.notebook not in notebooks:
+            assert f"left out {kernel.slug}: there is no notebook {kernel.notebook}" in built.left_out
+
+
+def test_cells_are_bootstrap_parameters_mode_story_finish(cells):
+    tags = [tag for cell in cells for tag in cell.metadata.get("tags", [])]
+    assert tags == ["bootstrap", "parameters", "injected-parameters", "submission-mode", "finish"]
+    assert cells[0].metadata.tags == ["bootstrap"] and cells[-1].metadata.tags == ["finish"]
+    after = next(i for i, cell in enumerate(cells) if "submission-mode" in cell.metadata.get("tags", []))
+    code = [cell for cell in cells[after:-1] if cell.cell_type == "code"]
+    assert len(code) > 10 and all(cell.source.startswith("%%guarded\n") for cell in code)
+    assert not any(cell.source.startswith("%%guarded") for cell in cells[:after])
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+
+
+def test_our_cells_are_python(cells):
+    for cell in (cells[0], cells[-1], *(c for c in cells if "submission-mode" in c.metadata.get("tags", []))):
+        ast.parse(cell.source.removeprefix("%%guarded\n"), feature_version=(3, 11))
+
+
+def test_parameters_are_those_of_the_row(cells):
+    injected = next(cell for cell in cells if "injected-parameters" in cell.metadata.get("tags", []))
+    assert 'profile = "kaggle"' in injected.source
+
+
+def test_the_copy_in_the_cell_is_the_package(cells):
+    text = re.search(r'COPY = """\n(.*?)\n"""', cells[0].source, re.S)[1]
+    with zipfile.ZipFile(io.BytesIO(base64.b64decode(text))) as archive:
+        names = set(archive.namelist())
+        assert archive.testzip() is None
+    assert {"arc_helpers/kaggle/bootstrap.py", "arc_helpers/configs/kaggle.yaml", "arc_helpers/arc/grid.py"} <= names
+
+
+def test_the_same_files_make_the_same_copy():
+    files = package_files()
+    assert embedded_copy(files) == embedded_copy(dict(reversed(files.items())) | files)
+
+
+def test_a_notebook_is_small_enough_for_kaggle(built):
+    for slug, folder in built.kernels.items():
+        assert (folder / f"{slug}.ipynb").stat().st_size < bundle.MAX_NOTEBOOK
+
+
+def test_no_path_of_this_machine_is_in_what_is_uploaded(built):
+    home = str(bundle.project_root())
+    for path in [*built.dataset.glob("*.json"), *(p for f in built.kernels.values() for p in f.iterdir())]:
+        assert home not in path.read_text(), path
+
+
+def with_rows(*rows: dict) -> Table:
+    row = {"title": "A kernel of mine", "notebook": "02", "machine_shape": "NvidiaTeslaT4", "hours": 9}
+    return Table(dataset=read_table().dataset, kernels=[Kernel(**row | changes) for changes in rows])
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"wheels": ["flash"]}, "kaggle/kernels.yaml: wheels: flash not in kaggle/wheels.txt"),
+        ({"parameters": {"k": 0}}, "kaggle/kernels.yaml: a-kernel-of-mine: multilora_ttt.k = 0: must be >= 1"),
+    ],
+)
+def test_a_bad_row_stops_the_build_in_one_line(tmp_path, row, message):
+    with pytest.raises(ConfigError) as error:
+        bundle.build(tmp_path / "build", table=with_rows(row))
+    assert str(error.value) == message and not (tmp_path / "build").exists()
+
+
+def test_a_model_folder_that_is_not_there_stops_the_build(tmp_path, monkeypatch):
+    dataset = read_table().dataset.model_copy(update={"models": ["models/nowhere"]})
+    monkeypatch.setattr(bundle, "build_own", lambda folder, files: folder)
+    monkeypatch.setattr(bundle, "fetch", lambda *args: {})
+    with pytest.raises(ConfigError, match=r"dataset\.models: models/nowhere: no such model folder"):
+        bundle.build(tmp_path / "build", table=with_rows({}).model_copy(update={"dataset": dataset}))
