@@ -157,6 +157,65 @@ def score(
 
 
 @app.command()
+def plan(
+    model: Annotated[str, typer.Option(help="model folder, or the name of a known base")] = "models/arc-micro",
+    gpu: Annotated[str, typer.Option(help="T4, L4, A100, H100, H200; CPU with --calibrate")] = "T4",
+    gpus: Annotated[int, typer.Option(min=1, help="how many")] = 2,
+    hours: Annotated[float, typer.Option(min=0.6, help="Kaggle's limit; half an hour of it is kept")] = 12.0,
+    tasks: Annotated[int, typer.Option(min=1, help="hidden tasks")] = 240,
+    data: Annotated[str, typer.Option(help="public tasks that the hidden ones are like")] = "arcagi2/evaluation",
+    profile: Annotated[str, typer.Option(help="whose settings are tried first")] = "kaggle",
+    calibrate: Annotated[int, typer.Option(min=0, help="measure on so many tasks on this machine")] = 0,
+) -> None:
+    """Which K, steps, views and search bound fit into the hours."""
+    from arc_helpers.kaggle.planner import plan_lines
+    from arc_helpers.runs.config import ConfigError
+
+    with _one_line(ConfigError, ValueError):
+        for line in plan_lines(
+            model=model, gpu=gpu, gpus=gpus, hours=hours, tasks=tasks, data=data, profile=profile, calibrate=calibrate
+        ):
+            typer.echo(line)
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Option(help="folder of a ttt_e2e model")] = "models/ttt-memory",
+    adapter_path: Annotated[str | None, typer.Option(help="PEFT folder, or .pth file of a LoRA")] = None,
+    memory: Annotated[str | None, typer.Option(help="memory file to go on from")] = None,
+    learn_from: Annotated[str, typer.Option(help="all, user or none")] = "all",
+    history: Annotated[int, typer.Option(min=1, help="turns kept as text")] = 5,
+    temperature: Annotated[float, typer.Option(min=0, help="0 = the most likely reply")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="of sampled replies")] = 0,
+) -> None:
+    """Talk to a model that learns while it reads.
+
+    Tell it facts, talk about something else, ask. /memory, /save FILE, /load FILE, /forget, /quit.
+    """
+    from arc_helpers.memory.chat import HELP, command, open_chat
+    from arc_helpers.runs.env import resolve_path
+
+    folder = None if adapter_path is None else resolve_path(adapter_path)
+    options = {"learn_from": learn_from, "history": history, "temperature": temperature, "seed": seed}
+    with _one_line(ValueError, OSError):
+        talk = open_chat(resolve_path(model), folder, **options)
+        if memory:
+            talk.load(resolve_path(memory))
+    typer.echo(HELP)
+    for line in sys.stdin:
+        text = line.strip()
+        if text.startswith("/"):
+            said = command(talk, text)
+            if said is None:
+                return
+            typer.echo(said)
+        elif text:
+            for piece in talk.ask(text):
+                typer.echo(piece, nl=False)
+            typer.echo("")
+
+
+@app.command()
 def info() -> None:
     """Show device, versions, models and data."""
     from arc_helpers.arc import KNOWN_SETS

@@ -21,8 +21,9 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = {
-    *("help", "setup", "demo", "data", "lab", "run", "notebooks", "submission", "validate", "bench"),
+    *("help", "setup", "demo", "data", "lab", "run", "notebooks", "submission", "score", "validate", "bench"),
     *("test", "test-fast", "lint", "format", "sync", "clean"),
+    *(f"kaggle-{verb}" for verb in ("bundle", "rehearsal", "push", "status", "logs", "output", "submit")),
 }
 DOCUMENTS = [
     path
@@ -93,8 +94,7 @@ def test_pins_are_what_the_project_asks_for():
     extras = PROJECT["project"]["optional-dependencies"]
     wanted = [
         *PROJECT["project"]["dependencies"],
-        *extras["gpu"],
-        *extras["track"],
+        *(line for extra in extras.values() for line in extra),
         *PROJECT["dependency-groups"]["dev"],
     ]
     assert set(pins()) == names(wanted)
@@ -149,7 +149,7 @@ def test_documents_name_what_exists(document):
         for target in re.findall(r"^make ([a-z][a-z-]*)", code):
             assert target in TARGETS, f"no such target: {code}"
         for verb in re.findall(r"^python -m arc_helpers (\w+)", code):
-            assert verb in ("run", "data", "validate", "score", "info"), code
+            assert verb in ("run", "data", "validate", "score", "info", "plan", "chat"), code
         for name in parameters_in(code):
             assert name in KNOBS, f"no such parameter: {code}"
     for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text(encoding="utf-8")):

@@ -26,8 +26,8 @@ def wilson_interval(successes: float, n: int, z: float = 1.959964) -> tuple[floa
     p = successes / n
     center = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    # At p = 0 and p = 1 a bound is exactly 0 or 1; rounding may overshoot.
-    return max(0.0, center - half), min(1.0, center + half)
+    # At p = 0 and p = 1 a bound is exactly 0 or 1; rounding may miss it.
+    return (0.0 if successes == 0 else max(0.0, center - half)), (1.0 if successes == n else min(1.0, center + half))
 
 
 @dataclass(frozen=True)

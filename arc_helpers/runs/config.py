@@ -67,16 +67,21 @@ class BaseModelKnobs(Knobs):
     re_arc: Text = Field(description="RE-ARC file; empty = do without")
     concept_arc: Text = Field(description="ConceptARC file; empty = do without")
     procedural_share: float = Field(ge=0, le=1, description="share of training tasks made by our generators")
+    pair_share: float = Field(ge=0, le=1, description="share of documents that are one pair alone")
+    enlarge_share: float = Field(ge=0, le=1, description="share of documents that are upscaled and get a margin")
     max_side: int = Field(ge=1, le=30, description="largest grid side trained on, in cells")
     max_len: int = Field(ge=16, description="context, in tokens")
+    curriculum: Text = Field(description="smaller first: share:max_side:max_len, …; empty = all sizes from the start")
     batch_tokens: int = Field(ge=16, description="tokens a training step")
+    micro_tokens: Limit = Field(description="tokens of one forward, gradients are summed up to a step; 0 = all")
+    pack: bool = Field(description="several documents in a row of fixed length, instead of padding")
+    compile: bool = Field(description="torch.compile the model, where that works")
     deadline_seconds: Seconds = Field(description="wall-clock budget of the training; 0 = no limit")
     max_steps: Limit = Field(description="most training steps; 0 = no limit")
     autocast: bool = Field(description="bfloat16 matrix products, for devices where they are real")
     lr_muon: float = Field(gt=0, description="learning rate of the matrices (Muon)")
     lr_adamw: float = Field(gt=0, description="learning rate of everything else (AdamW)")
     warmup_steps: int = Field(ge=0, description="steps of linear warm-up")
-    decay_fraction: float = Field(ge=0, le=1, description="share of the training at its end with falling rates")
     resume: bool = Field(description="go on from the last checkpoint, if there is one")
     out_model: str = Field(description="folder the trained model is written to")
 
@@ -103,21 +108,144 @@ class MultiloraTttKnobs(Knobs):
     max_tasks: Limit = Field(description="most tasks; 0 = all")
     max_side: Limit = Field(description="only tasks whose visible grids fit this side, in cells; 0 = all")
     mode: Literal["head", "top_m", "full"] = Field(description="depth: last hidden state, last layers, every layer")
+    top_m: Limit = Field(description='layers that adapt in mode "top_m", the last ones; 0 = a quarter of them')
     k: Positive = Field(description="tasks trained at once, one adapter each")
     steps: int = Field(ge=0, description="training steps a group; 0 = no training")
     num_pseudo: Positive = Field(description="pseudo-tasks a task")
     r: Positive = Field(description="rank of an adapter")
     alpha: float = Field(gt=0, description="scale of an adapter: its output is multiplied by alpha / r")
     lr: float = Field(gt=0, description="learning rate")
+    joint_steps: int = Field(ge=0, description="steps in which a copy of the base learns all tasks at once; 0 = none")
+    form: Literal["in_context", "pairs", "both"] = Field(description="how a task is put: demonstrations, single pairs")
+    patience: Limit = Field(description="steps without a new lowest loss that end a training; 0 = all steps")
+    grouping: Literal["length", "size", "palette", "family", "random"] = Field(description="what a group's tasks share")
+    group_steps: int = Field(ge=0, description="steps of one adapter on a whole group before it is split; 0 = none")
+    max_tokens: Limit = Field(description="padded tokens a step of a group; 0 = no limit")
     views: int = Field(ge=1, le=16, description="augmented views that vote")
+    strategy: Literal["greedy", "beam", "dfs"] = Field(description="decoding: one answer a view, a beam, or a search")
+    min_prob: float = Field(gt=0, lt=1, description="dfs: every answer that is at least as likely")
     select: Literal["votes", "product"] = Field(description="rank answers by votes, or by a product of experts")
     control: bool = Field(description="also answer without training, to compare with")
+    frontier: int = Field(ge=0, description="tasks that the depths are compared on before the run; 0 = none")
     max_len: int = Field(ge=16, description="longest sequence, in tokens")
     quantization: Literal["none", "4bit"] = Field(description="how the base model is loaded")
     quant_type: Literal["nf4", "fp4"] = Field(description="4-bit number format")
     double_quant: bool = Field(description="quantise the 4-bit scales too")
+    cache_gib: float = Field(ge=0, description="memory that keeps what frozen layers compute, in GiB")
+    cache_disk_gib: float = Field(ge=0, description="disk that keeps what memory does not, in GiB")
+    workers: Positive = Field(description="devices that solve groups; from 2 on by Ray")
+    ray_address: Text = Field(description="a running Ray cluster; empty = this machine")
     deadline_seconds: Seconds = Field(description="wall-clock budget of the run; 0 = no limit")
     trust_remote_code: bool = Field(description="run Python code found in the model folder")
+
+    @field_validator("form")
+    @classmethod
+    def _has_task_tokens(cls, form: str, info: ValidationInfo) -> str:
+        if form != "in_context" and not info.data.get("joint_steps"):  # a task's token is learned in joint training
+            raise PydanticCustomError("form_needs_joint", "must be in_context where joint_steps = 0")
+        return form
+
+
+class TrmPretrainKnobs(Knobs):
+    """03_trm_pretrain: the Tiny Recursive Model, on Sudoku and on ARC."""
+
+    source: str = Field(min_length=1, description="set or folder that has the subsets")
+    subsets: str = Field(min_length=1, description="subsets to learn from, separated by commas; concept = ConceptARC")
+    test_set_name: str = Field(min_length=1, description="the subset that is answered")
+    num_aug: int = Field(ge=0, description="listed augmentations a task")
+    max_side: int = Field(ge=1, le=30, description="largest grid side, in cells")
+    layout: Literal["official", "buckets", "tight"] = Field(description="canvases")
+    augment: Literal["symmetries", "colors", "listed"] = Field(description="what examples are augmented by")
+    conditioning: Literal["shared", "identifier"] = Field(description="task vectors, or one an augmentation")
+    preset: Literal["official", "tiny", "small", "compact"] = Field(description="size of the ARC model")
+    optimizer: Literal["muon", "adamw", "adam_atan2"] = Field(description="optimizer of the network")
+    lr: float = Field(gt=0, description="learning rate of embedding and heads")
+    lr_matrices: float = Field(gt=0, description="learning rate of the matrices (Muon)")
+    lr_tasks: float = Field(gt=0, description="learning rate of the task vectors")
+    warmup_steps: int = Field(ge=0, description="steps of linear warm-up")
+    batch_tokens: int = Field(ge=64, description="positions a training step")
+    autocast: bool = Field(description="bfloat16 products, where the device has them")
+    deadline_seconds: Seconds = Field(description="training time on ARC; 0 = no limit")
+    max_steps: Limit = Field(description="training steps on ARC; 0 = no limit")
+    sudoku_seconds: float = Field(gt=0, description="training time of each Sudoku model")
+    sudoku_puzzles: Positive = Field(description="Sudoku puzzles to learn from")
+    views: Positive = Field(description="augmented views that vote")
+    segments: Limit = Field(description="segments of an answer; 0 = as many as in training")
+    resume: bool = Field(description="go on from the last checkpoint, if there is one")
+    wandb: Literal["disabled", "offline", "online"] = Field(description="Weights & Biases")
+    out_model: str = Field(description="folder the trained model is written to")
+
+
+class TpttLizaKnobs(Knobs):
+    """07_tptt_liza: LiZA beside every attention, repaired, compared with LoRA alone."""
+
+    model_dir: Text = Field(
+        description="Llama or Qwen2 folder (or hub id); empty = a small text model made on the spot"
+    )
+    base_hidden: int = Field(ge=64, multiple_of=64, description="width of the model made on the spot")
+    base_steps: int = Field(ge=0, description="training steps of the model made on the spot")
+    dataset: str = Field(
+        min_length=1, description="stdlib, arc, offline (both), a .jsonl or .txt file, a folder, a hub id"
+    )
+    n: Limit = Field(description="most training documents; 0 = all")
+    operator_modes: str = Field(min_length=1, description="LiZA modes to train, separated by commas")
+    quantization: Literal["none", "4bit"] = Field(description="how the base model is loaded")
+    r: Positive = Field(description="rank of the adapters")
+    alpha: Positive = Field(description="scale of the adapters: their output is multiplied by alpha / r")
+    mag_final: float = Field(ge=0, le=1, description="Memory-as-Gate weight after the transition; it starts at 0.01")
+    transition_step: Positive = Field(description="optimizer step at which the final weight is reached")
+    steps: Positive = Field(description="optimizer steps of an arm")
+    batch_size: Positive = Field(description="documents a step")
+    max_length: int = Field(ge=16, description="longest training document, in tokens")
+    lr: float = Field(gt=0, description="learning rate")
+    num_seeds: int = Field(ge=1, le=15, description="seeds of the comparison; intervals need 2, claims 3")
+    eval_length: int = Field(ge=32, description="tokens of an evaluation window, beyond max_length")
+    eval_windows: Positive = Field(description="evaluation windows of each kind of text")
+    window: Positive = Field(description="tokens that windowed attention sees")
+    sinks: int = Field(ge=0, description="first tokens that it sees as well")
+    max_context: int = Field(ge=64, description="longest context whose decoding is timed, in tokens")
+
+
+class TinyloraDialogKnobs(Knobs):
+    """05_tinylora_dialog: meta-training, adapters for dialogues, chat."""
+
+    model_size: Literal["tiny", "nano", "small", "125m"] = Field(description="size of the model that is meta-trained")
+    window: Positive = Field(description="tokens a layer attends to; at least ttt_batch")
+    ttt_batch: Positive = Field(description="tokens an inner step")
+    train_batch: Positive = Field(description="texts an outer step")
+    micro_batch: int = Field(ge=0, description="texts in memory at once; 0 = all of a step")
+    objective: Literal["stream", "split"] = Field(description="score every token, or the second part of a text")
+    second_order: bool = Field(description="the outer gradient goes through the inner gradients")
+    meta_steps: Limit = Field(description="outer steps; 0 = no limit")
+    meta_seconds: Seconds = Field(description="time of the meta-training; 0 = no limit")
+    model_dir: Text = Field(description="meta-trained model to go on with; empty = the one trained here")
+    dataset: Text = Field(description="dialogues: a .jsonl file, a folder, a hub id; empty = our persona dialogues")
+    max_len: int = Field(ge=16, description="longest dialogue, in tokens")
+    adapter: Literal["tinylora-13", "tinylora", "lora-xs", "lora"] = Field(description="the adapter that is kept")
+    adapters: str = Field(min_length=1, description="adapters of the size table, separated by commas")
+    adapter_steps: Positive = Field(description="training steps of an adapter")
+    lr: float = Field(gt=0, description="learning rate of the adapters")
+    texts: Positive = Field(description="test dialogues a measurement")
+    learn_from: Literal["all", "user", "none"] = Field(description="whose turns the chat learns from")
+    history: Positive = Field(description="turns kept as text")
+
+
+class MemoryTestsKnobs(Knobs):
+    """06_memory_tests: is it memory?"""
+
+    model_dir: str = Field(min_length=1, description="folder of the meta-trained model")
+    adapter_path: Text = Field(description="PEFT folder or .pth of an adapter; empty = one is trained here")
+    adapter_steps: Positive = Field(description="training steps of that adapter")
+    texts: int = Field(ge=2, description="test dialogues a cell")
+    grid: bool = Field(description="the full grid: every combination, instead of one axis at a time")
+    facts: str = Field(min_length=1, description="facts a dialogue, separated by commas")
+    repeats: str = Field(min_length=1, description="times a fact is told, separated by commas")
+    gaps: str = Field(min_length=1, description="tokens from the last fact to the first question, separated by commas")
+    lrs: str = Field(min_length=1, description="factors of the inner learning rates, separated by commas")
+    seeds: Positive = Field(description="sets of dialogues a cell")
+    max_len: Limit = Field(description="longest text, in tokens; a longer one loses its beginning; 0 = no limit")
+    prose_tokens: int = Field(ge=256, description="tokens of a natural text")
+    mqar_steps: int = Field(ge=0, description="meta-training steps on associative recall; 0 = leave it out")
 
 
 class Profile(Knobs):
@@ -128,6 +256,10 @@ class Profile(Knobs):
     base_model: BaseModelKnobs
     tokenization_debug: TokenizationDebugKnobs
     multilora_ttt: MultiloraTttKnobs
+    trm_pretrain: TrmPretrainKnobs
+    tptt_liza: TpttLizaKnobs
+    tinylora_dialog: TinyloraDialogKnobs
+    memory_tests: MemoryTestsKnobs
 
 
 NOTEBOOKS = tuple(name for name in Profile.model_fields if name not in ("name", "description"))

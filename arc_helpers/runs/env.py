@@ -116,6 +116,17 @@ def choose_device(prefer: str | None = None) -> DeviceChoice:
     return DeviceChoice("cuda", "float16", f"{version}: below 8.0 bfloat16 is emulated (T4), so float16.")
 
 
+def has_bfloat16(device: str) -> bool:
+    """Whether matrix products in bfloat16 are native there, and so faster than float32: CUDA devices from compute
+    capability 8.0 on, CPUs with AVX-512 BF16 or AMX (where torch can tell, from 2.13 on)."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    ask = getattr(torch.cpu, "get_capabilities", dict)
+    return any(ask().get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
 def seed_everything(seed: int) -> None:
     """Seed random, numpy and torch (all devices). seed: 0 … 2**32 - 1, numpy's range, or ValueError."""
     import numpy as np

@@ -38,6 +38,11 @@ class Run:
     out_dir: Path
     resumed: bool = False
 
+    @property
+    def submission_path(self) -> Path:
+        """Where its submission goes: into its folder; on Kaggle to the top of the working folder, which is scored."""
+        return (self.env.writable if self.env.on_kaggle else self.out_dir) / "submission.json"
+
 
 def start(
     notebook: str,

@@ -51,7 +51,9 @@ def test_no_output_is_committed(notebook):
 def test_cells_are_short(notebook):
     for cell in code(notebook):
         lines = [line for line in cell.source.splitlines() if line.strip()]
-        assert len(lines) <= 25, f"{len(lines)} lines: {lines[0]}"
+        # a list of knobs is looked up, not followed: one line each, which is its help text
+        most = 45 if "parameters" in cell.metadata.get("tags", []) else 25
+        assert len(lines) <= most, f"{len(lines)} lines: {lines[0]}"
 
 
 def test_the_story_opens_and_ends_as_in_the_others(path, notebook):

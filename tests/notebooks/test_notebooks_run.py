@@ -67,7 +67,7 @@ def test_02_multilora_ttt(tmp_path):
     summary = run("02", tmp_path, "steps=3")
     assert summary["valid"] and summary["errors"] == 0 and summary["n_tasks"] == summary["tasks"] == 2
     assert summary["loss_last"] < summary["loss_first"]
-    assert {"task", "losses", "candidates"} < figures(tmp_path) and summary["pictures"] >= 4
+    assert {"task", "frontier", "losses", "candidates"} < figures(tmp_path) and summary["pictures"] >= 5
     tasks = {task.id: task for task in load_tasks("arcagi1/evaluation")}
     records = read_jsonl(tmp_path / "tasks.jsonl")
     chosen = [tasks[record["task_id"]] for record in records]
@@ -76,6 +76,23 @@ def test_02_multilora_ttt(tmp_path):
         text = (tmp_path / "predictions" / f"{task.id}.txt").read_text()
         assert "MODEL OUTPUT 1" in text and "TRUE OUTPUT" not in text
         assert "TRUE OUTPUT 1" in (tmp_path / "scored" / f"{task.id}.txt").read_text()
+
+
+def test_05_tinylora_dialog(tmp_path):
+    summary = run("05", tmp_path)
+    assert summary["remembered"] == 3 and summary["pictures"] >= 3
+    assert figures(tmp_path) == {"meta_training", "recall", "adapters"}
+
+
+def test_06_memory_tests(tmp_path):
+    summary = run("06", tmp_path)
+    assert summary["irrelevant_gain_share"] < 0.05 and summary["lowest_recall"] > 0.8
+    assert figures(tmp_path) == {
+        "conditions",
+        "recall_by_facts_and_gap",
+        "loss_by_rate_and_repeats",
+        "prose_by_position",
+    }
 
 
 def test_02_goes_on_where_it_was_killed(tmp_path):

@@ -241,3 +241,14 @@ def test_imports_are_light():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ.copy()
     ).stdout
     assert out.split() == ["True", "True", "True"]
+
+
+def test_bfloat16_is_asked_of_the_device(monkeypatch):
+    for known, expected in (({"avx512_bf16": True}, True), ({"avx512_f": True}, False)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda known=known: known, raising=False)
+        assert env.has_bfloat16("cpu") is expected
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # before torch 2.13
+    assert env.has_bfloat16("cpu") is False
+    for capability, expected in (((7, 5), False), ((8, 0), True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
+        assert env.has_bfloat16("cuda:0") is expected
