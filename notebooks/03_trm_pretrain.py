@@ -147,12 +147,14 @@ print(*[note for note in dataset.notes if "overlap" in note], sep="\n")
 # %%
 labelled = [t for t in arc.load_tasks(f"{config.source}/{config.test_set_name}") if t.id in dataset.scored_ids]
 dataset.check_guard(labelled)
-cheat = dataset.pairs | {labelled[0].id: [*labelled[0].train, labelled[0].test[0]]}
-try:
-    trm.ArcDataset(dataset.options, cheat, dataset.queries, dataset.transforms).check_guard(labelled)
-    raise AssertionError("a test pair in the training set must be noticed")
-except arc.SplitError as error:
-    print("refused:", error)
+scored = all(task.has_answers for task in labelled)  # hidden tasks have none: then nothing is scored
+if scored:
+    cheat = dataset.pairs | {labelled[0].id: [*labelled[0].train, labelled[0].test[0]]}
+    try:
+        trm.ArcDataset(dataset.options, cheat, dataset.queries, dataset.transforms).check_guard(labelled)
+        raise AssertionError("a test pair in the training set must be noticed")
+    except arc.SplitError as error:
+        print("refused:", error)
 
 # %% [markdown]
 # Augmentations are 8 symmetries times permutations of the colours; each one's name is enough to undo it. A few drawn
@@ -425,7 +427,7 @@ predictions = trm.predict(trainer.averaged, dataset, every_segment=True, **how)
 trm.save_predictions(run.out_dir / "predictions.jsonl", predictions)
 votes = trm.vote(predictions)
 asked = [task.without_answers() for task in labelled]
-writer = arc.SubmissionWriter(run.out_dir / "submission.json", arc.num_tests_of(asked))
+writer = arc.SubmissionWriter(run.submission_path, arc.num_tests_of(asked))
 print(f"{trm.write_votes(writer, votes, asked)} of {len(asked)} tasks have an answer")
 assert arc.validate_submission(writer.path, arc.num_tests_of(asked)) == []
 
@@ -435,23 +437,25 @@ assert arc.validate_submission(writer.path, arc.num_tests_of(asked)) == []
 # identifiers; it does not look at a task and understand it, it has learned this one.
 
 # %%
-blank = trm.vote(trm.predict(trainer.averaged, dataset, blank=True, **how))
-score = arc.score_submission(writer.path, labelled)
-table = trm.score_votes(votes, labelled)
-without = trm.score_votes(blank, labelled, (2,))[0]
-for passed in table:
-    print(f"pass@{passed.k:<4} {passed.tasks_solved:5.1f} of {passed.n_tasks} tasks, {passed.outputs_solved} outputs")
-print(f"95 % interval of pass@2: {score.ci_low:.3f} to {score.ci_high:.3f}; blank task: {without.tasks_solved:.1f}")
-assert score.task_score == table[1].task_score, "the submission is pass@2"
+numbers = {}
+if scored:
+    blank = trm.vote(trm.predict(trainer.averaged, dataset, blank=True, **how))
+    score = arc.score_submission(writer.path, labelled)
+    table = trm.score_votes(votes, labelled)
+    without = trm.score_votes(blank, labelled, (2,))[0].tasks_solved
+    for at in table:
+        print(f"pass@{at.k:<4} {at.tasks_solved:5.1f} of {at.n_tasks} tasks, {at.outputs_solved} outputs")
+    print(f"95 % interval of pass@2: {score.ci_low:.3f} to {score.ci_high:.3f}; blank task: {without:.1f}")
+    assert score.task_score == table[1].task_score, "the submission is pass@2"
+    numbers = {**score.summary(), "pass1_tasks": table[0].tasks_solved, "blank_tasks": without}
 
 # %% [markdown]
 # The recursion curve of ARC: single views that are right after each segment. Others have found with the published
 # model that most is reached in the first one.
 
 # %%
-recursion_curve = trm.score_segments(predictions, labelled)
-shares = list(recursion_curve.values())
-picture = plot.plot_curve(list(recursion_curve), {"right": shares}, "single views right", "segment")
+curve = trm.score_segments(predictions, labelled) if scored else {1: 0.0}
+picture = plot.plot_curve(list(curve), {"right": list(curve.values())}, "single views right", "segment")
 run.log.figure(picture, "segments")
 picture
 
@@ -462,17 +466,17 @@ picture
 attempts = {
     task.id: [[entry["attempt_1"], entry["attempt_2"]] for entry in writer.read()[task.id]] for task in labelled
 }
-nearest = sorted(labelled, key=lambda task: arc.wrong_share(attempts[task.id], task))
-for task in nearest[:4]:
-    drawn = plot.plot_prediction(task.without_answers(), attempts[task.id], task.answers())
-    run.log.figure(drawn, f"prediction_{task.id}")
-plot.plot_prediction(nearest[0].without_answers(), attempts[nearest[0].id], nearest[0].answers())
+nearest = sorted(labelled, key=lambda task: arc.wrong_share(attempts[task.id], task)) if scored else labelled
+shown = [(t.without_answers(), attempts[t.id], t.answers() if scored else None) for t in nearest]
+for task, answered, truth in shown[:4]:
+    run.log.figure(plot.plot_prediction(task, answered, truth), f"prediction_{task.id}")
+plot.plot_prediction(*shown[0])
 
 # %% [markdown]
 # The others, to step through:
 
 # %%
-plot.explore_predictions([(task.without_answers(), attempts[task.id], task.answers()) for task in nearest])
+plot.explore_predictions(shown)
 
 # %% [markdown]
 # ## 8 · Saved
@@ -507,9 +511,7 @@ summary = run.log.close(
     steps=result["step"],
     exact_at_halt=round(result["exact_at_halt"], 4),
     valid=True,
-    **score.summary(),
-    pass1_tasks=table[0].tasks_solved,
-    blank_tasks=without.tasks_solved,
+    **numbers,
     views=views,
     training_seconds=round(result["seconds"], 1),
     model=str(folder),
