@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from arc_helpers.arc import Task, choose_tasks, load_tasks
 from arc_helpers.kaggle.submission_mode import RESERVE
 from arc_helpers.runs import ConfigError, resolve, resolve_path
-from arc_helpers.ttt.grouping import length_groups
+from arc_helpers.ttt.grouping import length_groups, training_length
 from arc_helpers.ttt.pace import SEARCH, Costs, Size, best_fit, fit_costs, forecast, lesser, size_of, work
 from arc_helpers.ttt.settings import TTTSettings, settings_from
 
@@ -137,7 +137,7 @@ def measure(
 
 def groups_of(tasks: Sequence[Task], k: int, max_len: int) -> list[list[Task]]:
     """Tasks as a run groups them."""
-    return length_groups(list(tasks), [size_of(task, max_len).tokens for task in tasks], k)
+    return length_groups(list(tasks), [training_length(task, max_len) for task in tasks], k)
 
 
 def make_plan(
