@@ -154,7 +154,7 @@ def report(records: Sequence[dict]) -> dict:
     difference = nll["full"] - nll["separate"]
     low, high = bootstrap(difference)
     result["full_minus_separate_max"] = round(float(np.abs(difference).max()), 6)
-    result["passed"] = len(records) >= TASKS and (low <= 0 <= high or max(abs(low), abs(high)) < SAME)
+    result["passed"] = bool(len(records) >= TASKS and (low <= 0 <= high or max(abs(low), abs(high)) < SAME))
     return result
 
 
