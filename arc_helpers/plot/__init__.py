@@ -3,7 +3,16 @@
 Nothing here touches `matplotlib.pyplot`, so importing this package changes no global figure state.
 """
 
+from arc_helpers.plot.candidates import plot_candidates
 from arc_helpers.plot.curves import plot_curve, plot_losses
+from arc_helpers.plot.explorers import (
+    explore_augmentations,
+    explore_candidates,
+    explore_predictions,
+    explore_segments,
+    explore_tasks,
+    explore_tokens,
+)
 from arc_helpers.plot.grids import (
     describe_transform,
     draw_grid,
@@ -14,33 +23,37 @@ from arc_helpers.plot.grids import (
     plot_task,
     plot_transforms,
 )
+from arc_helpers.plot.monitor import TrainingMonitor, plot_monitor
 from arc_helpers.plot.picture import Picture
 from arc_helpers.plot.points import plot_tradeoff
+from arc_helpers.plot.probabilities import plot_probabilities
 from arc_helpers.plot.tokens import TokenRow, TokenTable, plot_tokens, token_table
-from arc_helpers.plot.widgets import (
-    Explorer,
-    explore_augmentations,
-    explore_predictions,
-    explore_tasks,
-    explore_tokens,
-)
+from arc_helpers.plot.widgets import Explorer, explore, explore_pictures
 
 __all__ = [
     "Explorer",
     "Picture",
     "TokenRow",
     "TokenTable",
+    "TrainingMonitor",
     "describe_transform",
     "draw_grid",
+    "explore",
     "explore_augmentations",
+    "explore_candidates",
+    "explore_pictures",
     "explore_predictions",
+    "explore_segments",
     "explore_tasks",
     "explore_tokens",
+    "plot_candidates",
     "plot_curve",
     "plot_gallery",
     "plot_losses",
+    "plot_monitor",
     "plot_pair",
     "plot_prediction",
+    "plot_probabilities",
     "plot_round_trip",
     "plot_task",
     "plot_tokens",

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from arc_helpers.plot.picture import FONT, INK, Picture
 
 MAX_NAME = 24  # characters of a name that the legend shows
+DASHES = ("-", "--", "-.", ":")
 
 
 def plot_losses(losses, names: Sequence[str] | None = None, title: str | None = None, log: bool = False) -> Picture:
@@ -28,7 +29,7 @@ def plot_losses(losses, names: Sequence[str] | None = None, title: str | None = 
     lines = []
     for name, loss, ok in zip(names, losses.T, finite.T, strict=True):
         note = "" if ok.all() else f" (not finite at step {steps[np.argmin(ok)]})"
-        lines.append((_short(name) + note, np.where(ok, loss, np.nan)))
+        lines.append((short_name(name) + note, np.where(ok, loss, np.nan)))
     picture, ax = _canvas(title, "step", "loss", log)
     _draw_lines(ax, steps, lines, lw=1.2, alpha=0.85)
     if losses.shape[1] > 1:
@@ -62,6 +63,12 @@ def plot_curve(
 def _canvas(title: str | None, xlabel: str, ylabel: str, log: bool) -> tuple[Picture, Axes]:
     picture = Picture(figsize=(8, 3.6), layout="constrained")
     ax = picture.add_subplot()
+    style_axes(ax, xlabel, ylabel, title, log)
+    return picture, ax
+
+
+def style_axes(ax: Axes, xlabel: str, ylabel: str, title: str | None = None, log: bool = False) -> None:
+    """Labels, a light grid and no box, as in every curve."""
     ax.set_xlabel(xlabel, fontsize=FONT)
     ax.set_ylabel(ylabel, fontsize=FONT)
     ax.set_yscale("log" if log else "linear")
@@ -69,25 +76,31 @@ def _canvas(title: str | None, xlabel: str, ylabel: str, log: bool) -> tuple[Pic
     ax.tick_params(labelsize=FONT - 1)
     ax.grid(alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)
-    return picture, ax
 
 
 def _draw_lines(ax: Axes, x, lines: Sequence[tuple[str, Sequence[float]]], color=None, **style) -> None:
-    # Ten colours are easy to tell apart; beyond that neighbours on a scale are the best one can do.
-    few = len(lines) <= 10
-    palette = matplotlib.colormaps["tab10" if few else "turbo"]
-    marker = "o" if len(x) == 1 else None  # a line of one point would be invisible
     for i, (name, values) in enumerate(lines):
-        shade = color or (palette(i) if few else palette(i / (len(lines) - 1)))
-        ax.plot(x, np.asarray(values, dtype=float), label=name, color=shade, marker=marker, **style)
+        draw_line(ax, name, values, i, len(lines), x, color, **style)
+
+
+def draw_line(ax: Axes, name: str, values: Sequence[float], i: int, n: int, x, color=None, **style) -> None:
+    """Curve i of n: curves differ in colour, and in their dashes for readers who cannot tell the colours apart."""
+    # Ten colours are easy to tell apart; beyond that neighbours on a scale are the best one can do.
+    palette = matplotlib.colormaps["tab10" if n <= 10 else "turbo"]
+    shade = color or (palette(i) if n <= 10 else palette(i / (n - 1)))
+    marker = "o" if len(x) == 1 else None  # a line of one point would be invisible
+    dashes = DASHES[i % len(DASHES)]
+    ax.plot(x, np.asarray(values, dtype=float), dashes, label=name, color=shade, marker=marker, **style)
 
 
 def _legend(picture: Picture, ax: Axes) -> None:
     """Beside the axes, so that it never hides a curve."""
     columns = math.ceil(len(ax.lines) / 20)
     picture.set_figwidth(picture.get_figwidth() + 2 * (columns - 1))
-    picture.legend(loc="outside right upper", ncols=columns, fontsize=FONT - 1, frameon=False)
+    style = {"fontsize": FONT - 1, "frameon": False, "handlelength": 3.2}
+    picture.legend(loc="outside right upper", ncols=columns, **style)
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
+    """A name as the legend shows it."""
     return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"

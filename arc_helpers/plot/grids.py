@@ -84,7 +84,7 @@ def plot_prediction(
     rows = []
     for pair, tries, answer in zip(task.test, attempts, truth, strict=True):
         row = [Panel(pair.input, "test input")]
-        row += [_attempt_panel(grid, f"attempt {i}", answer) for i, grid in enumerate(tries, 1)]
+        row += [judged(grid, f"attempt {i}", answer) for i, grid in enumerate(tries, 1)]
         if answer is not None:
             row.append(Panel(as_grid(answer), "truth"))
         rows.append(row)
@@ -110,11 +110,12 @@ def _column(name: str, pair: Pair, color: str) -> tuple[Panel, Panel]:
     return Panel(pair.input, name, color), Panel(pair.output, "", color)
 
 
-def _attempt_panel(grid, title: str, answer) -> Panel:
-    if grid is None or answer is None:
+def judged(grid, title: str, truth) -> Panel:
+    """A panel of an answer; with a truth, whether it is right, and which cells are not."""
+    if grid is None or truth is None:
         return Panel(None if grid is None else as_grid(grid), title)
     grid = as_grid(grid)
-    diff = compare_grids(grid, answer)
+    diff = compare_grids(grid, truth)
     if diff.correct:
         return Panel(grid, f"{title}\n✓ solved", GOOD)
     if not diff.same_shape:

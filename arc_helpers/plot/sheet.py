@@ -69,15 +69,19 @@ def lay_out(
     row_labels: Sequence[str] = (),
     heading: str = "",
     cells: Cells,
+    left: float = 0.0,
 ) -> Picture:
-    """A sheet of panels: columns and rows as large as their largest panel, titles never clipped."""
+    """A sheet of panels: columns and rows as large as their largest panel, titles never clipped.
+
+    left: inches that are kept free at the left edge.
+    """
     if not any(rows):
         raise ValueError("nothing to draw: no grid was given")
     columns = zip_longest(*([panel.width(cells) for panel in row] for row in rows), fillvalue=0.0)
     widths = [max(column) for column in columns]
     heights = [max(panel.size(cells)[1] for panel in row) for row in rows]
     titles = [LINE * max(panel.heading.count("\n") + 1 for panel in row) + 0.08 for row in rows]
-    left = MARGIN + (LINE + 0.1 if row_labels else 0)
+    left += MARGIN + (LINE + 0.1 if row_labels else 0)
     top = MARGIN + (0.26 if heading else 0)
 
     width = left + sum(widths) + GAP * (len(widths) - 1) + MARGIN
@@ -105,6 +109,18 @@ def lay_out(
             x += column + GAP
         y += heights[i] + GAP / 2
     return picture
+
+
+def make_room_below(picture: Picture, inches: float) -> None:
+    """Make a sheet taller; what is drawn keeps its size and its distance from the upper edge."""
+    width, before = picture.get_size_inches()
+    after = before + inches
+    picture.set_size_inches(width, after)
+    for ax in picture.axes:
+        box = ax.get_position()
+        ax.set_position((box.x0, (box.y0 * before + inches) / after, box.width, box.height * before / after))
+    for text in picture.texts:
+        text.set_y((text.get_position()[1] * before + inches) / after)
 
 
 @lru_cache(maxsize=4096)

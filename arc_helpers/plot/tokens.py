@@ -1,8 +1,8 @@
 """What the model sees: its tokens as a table and as a coloured strip."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from typing import NamedTuple
 
@@ -36,11 +36,15 @@ class TokenRow(NamedTuple):
 
 @dataclass(frozen=True)
 class TokenTable:
-    """The rows on show out of `total` tokens; a jump in their index is drawn as an ellipsis row."""
+    """The rows on show out of `total` tokens; a jump in their index is drawn as an ellipsis row.
+
+    `probabilities` holds a further column a model: {model: {index of an answer token: its probability}}.
+    """
 
     rows: tuple[TokenRow, ...]
     total: int
     answers: int
+    probabilities: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
@@ -50,29 +54,40 @@ class TokenTable:
     def to_text(self) -> str:
         """The table in plain text, for a terminal or a log."""
         wide = max(4, *(len(row.text) for row in self.rows))
-        lines = [self.summary, f"{'index':>6} {'id':>6} {'label':>6}  {'text':<{wide}}  part"]
+        models = "".join(f"  {name:>7}" for name in self.probabilities)
+        lines = [self.summary, f"{'index':>6} {'id':>6} {'label':>6}  {'text':<{wide}}  {'part':<6}{models}".rstrip()]
         for row in self._with_gaps():
             if isinstance(row, int):
                 lines.append(f"{'…':>6} {row} more")
             else:
-                lines.append(f"{row.index:>6} {row.id:>6} {row.label:>6}  {row.text:<{wide}}  {row.part}")
+                likely = "".join(f"  {p:>{max(7, len(n))}}" for n, p in self._likely(row))
+                line = f"{row.index:>6} {row.id:>6} {row.label:>6}  {row.text:<{wide}}  {row.part:<6}{likely}"
+                lines.append(line.rstrip())
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         cell = "padding:1px 10px;text-align:right;color:#222"
-        head = "".join(f'<th style="{cell}">{name}</th>' for name in TokenRow._fields)
+        columns = [*TokenRow._fields, *self.probabilities]
+        head = "".join(f'<th style="{cell}">{escape(name)}</th>' for name in columns)
         lines = []
         for row in self._with_gaps():
             if isinstance(row, int):
-                lines.append(f'<tr style="background:#fff"><td colspan="5" style="{cell}">… {row} more</td></tr>')
+                gap = f'<tr style="background:#fff"><td colspan="{len(columns)}" style="{cell}">… {row} more</td></tr>'
+                lines.append(gap)
                 continue
-            inner = "".join(f'<td style="{cell}">{escape(str(value))}</td>' for value in row)
+            values = [*row, *(likely for _, likely in self._likely(row))]
+            inner = "".join(f'<td style="{cell}">{escape(str(value))}</td>' for value in values)
             lines.append(f'<tr style="background:{TINT[row.part]}">{inner}</tr>')
         return (
             '<table style="border-collapse:collapse;font-family:monospace;font-size:12px">'
             f'<caption style="text-align:left">{self.summary}</caption>'
             f'<thead><tr style="background:#fff">{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
         )
+
+    def _likely(self, row: TokenRow) -> list[tuple[str, str]]:
+        """Each model and the probability it gave this token, empty on the prompt."""
+        found = ((name, values.get(row.index)) for name, values in self.probabilities.items())
+        return [(name, "" if p is None else f"{p:.3f}") for name, p in found]
 
     def _with_gaps(self) -> Iterator[TokenRow | int]:
         """The rows, and between them the number of tokens left out."""
@@ -92,16 +107,23 @@ def token_table(
     symbol: Callable[[int], str],
     limit: int = 80,
     start: int | None = None,
+    logprobs: Mapping[str, Sequence[float]] | None = None,
 ) -> TokenTable:
     """A table of at most `limit` tokens: from `start` on, or the head and where the answer begins.
 
-    `symbol` gives the text of a token id, for example `vocabulary.symbol` or `tokenizer.decode`.
+    `symbol` gives the text of a token id, for example `vocabulary.symbol` or `tokenizer.decode`. `logprobs`, one for
+    each answer token a model, adds a column of probabilities a model.
     """
     ids, labels = _checked(input_ids, labels)
+    answers = [i for i, label in enumerate(labels) if label != IGNORED]
+    likely = {
+        name: dict(zip(answers, map(math.exp, _one_each(values, answers)), strict=True))
+        for name, values in (logprobs or {}).items()
+    }
     rows = tuple(
         TokenRow(i, ids[i], labels[i], visible(symbol(ids[i])), _part(labels[i])) for i in _shown(labels, limit, start)
     )
-    return TokenTable(rows, total=len(ids), answers=sum(label != IGNORED for label in labels))
+    return TokenTable(rows, len(ids), len(answers), likely)
 
 
 def plot_tokens(
@@ -175,11 +197,15 @@ def _bars(labels: list[int], logprobs: Sequence[float] | None) -> tuple[list[str
     legend = {f"prompt ({len(labels) - len(answers)} tokens)": PROMPT}
     if logprobs is None:
         return bars, legend | {f"answer ({len(answers)} tokens, these count in the loss)": ANSWER}
-    if len(logprobs) != len(answers):
-        raise ValueError(f"logprobs: {len(logprobs)} given for {len(answers)} answer tokens")
-    for i, logprob in zip(answers, logprobs, strict=True):
+    for i, logprob in zip(answers, _one_each(logprobs, answers), strict=True):
         bars[i] = _shade(math.exp(logprob))
     return bars, legend | {f"answer, probability {p:g}": _shade(p) for p in (0, 0.5, 1)}
+
+
+def _one_each(logprobs: Sequence[float], answers: list[int]) -> list[float]:
+    if len(logprobs) != len(answers):
+        raise ValueError(f"logprobs: {len(logprobs)} given for {len(answers)} answer tokens")
+    return [float(logprob) for logprob in logprobs]
 
 
 def _shade(probability: float) -> str:

@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
 from arc_helpers.arc import ARC_COLORS, as_grid, compare_grids
-from arc_helpers.plot.cells import BORDER
+from arc_helpers.plot.cells import BORDER, draw_grid, ink_on
+from arc_helpers.plot.curves import style_axes
 from arc_helpers.plot.picture import BAD, FONT, GOOD, INK, Picture
 from arc_helpers.plot.sheet import Cells, Panel, lay_out
 
@@ -15,8 +16,11 @@ from arc_helpers.plot.sheet import Cells, Panel, lay_out
 TOKEN_COLORS = np.array([to_rgb(color) for color in ("#ffffff", "#c9b6e4", *ARC_COLORS)])
 
 
-def plot_canvases(canvases: Sequence[tuple[str, np.ndarray]]) -> Picture:
-    """Canvases [H, W] of tokens: padding white, the end-of-sequence border violet with an E, colours as always."""
+def plot_canvases(canvases: Sequence[tuple[str, np.ndarray]], digits: bool = False) -> Picture:
+    """Canvases [H, W] of tokens: padding white, the end-of-sequence border violet with an E, colours as always.
+
+    digits: write the colour's number into each cell, where cells are large enough to read it.
+    """
     if not canvases:
         raise ValueError("nothing to draw: no canvas was given")
     picture, axes = _row_of_axes(len(canvases), 1, 2.4)
@@ -27,8 +31,11 @@ def plot_canvases(canvases: Sequence[tuple[str, np.ndarray]]) -> Picture:
         ax.hlines(np.arange(height + 1) - 0.5, -0.5, width - 0.5, color=BORDER, lw=0.3, clip_on=False)
         ax.vlines(np.arange(width + 1) - 0.5, -0.5, height - 0.5, color=BORDER, lw=0.3, clip_on=False)
         if max(height, width) <= 16:
-            for row, column in np.argwhere(tokens == 1):
-                ax.text(column, row, "E", ha="center", va="center_baseline", fontsize=60 / max(height, width))
+            for (row, column), token in np.ndenumerate(tokens):
+                if token == 1 or (digits and token > 1):
+                    style = {"ha": "center", "va": "center_baseline", "fontsize": 60 / max(height, width)}
+                    sign, ink = ("E", INK) if token == 1 else (str(token - 2), ink_on(ARC_COLORS[token - 2]))
+                    ax.text(column, row, sign, color=ink, **style)
     return picture
 
 
@@ -47,10 +54,40 @@ def plot_segments(question, answers: Sequence, q: Sequence[float], truth=None, d
     return lay_out([row], cells=Cells(digits, scale=0.8))
 
 
-def plot_latents(latents: Mapping[str, np.ndarray], shape: tuple[int, int]) -> Picture:
+def plot_segment(
+    question, answers: Sequence, q: Sequence[float], latents, segment: int, truth=None, digits: bool = False
+) -> Picture:
+    """One segment, from 1 on: question, the answer after it, z_H as colours, truth; and how sure it was all the way.
+
+    answers, q: as in `plot_segments`. latents: z_H after each segment, [segments, H · W, D] on the question's cells.
+    """
+    question = as_grid(question)
+    states = np.asarray(latents, dtype=float)
+    if not len(answers) == len(q) == len(states):
+        raise ValueError(f"{len(answers)} answers, {len(q)} halts and {len(states)} latents: must be as many")
+    colors = _principal_colors(states)[segment - 1].reshape(*question.shape, 3)
+    panel = _answer(answers[segment - 1], f"after segment {segment}", truth)
+    picture = Picture(figsize=(12.5, 2.9))
+    boxes = [picture.add_axes((0.015 + 0.19 * i, 0.03, 0.17, 0.75)) for i in range(3 if truth is None else 4)]
+    draw_grid(boxes[0], question, "question", digits=digits)
+    draw_grid(boxes[1], panel.grid, panel.title, digits=digits, wrong=panel.wrong)
+    boxes[1].title.set_color(panel.color)
+    _image(boxes[2], colors, "latent $z_H$")
+    if truth is not None:
+        draw_grid(boxes[3], truth, "truth", digits=digits)
+    ax = picture.add_axes((0.835, 0.17, 0.155, 0.58))
+    style_axes(ax, "segment", "", "halting: sure to be right")
+    ax.plot(range(1, len(q) + 1), q, "o-", color="#0b5cad", ms=3, lw=1.2)
+    ax.plot(segment, q[segment - 1], "o", color=INK, ms=8)
+    ax.set_ylim(-0.05, 1.05)
+    return picture
+
+
+def plot_latents(latents: Mapping[str, np.ndarray], shape: tuple[int, int], gray: bool = False) -> Picture:
     """Latents [segments, H · W, D] as pictures: a row a latent, a column a segment, a pixel a cell of the canvas.
 
-    Red, green and blue are a cell's first three principal components over all segments of that latent.
+    Red, green and blue are a cell's first three principal components over all segments of that latent; gray: the first
+    alone, for readers who cannot tell the colours apart.
     """
     segments = {len(states) for states in latents.values()}
     if len(segments) != 1:
@@ -61,6 +98,7 @@ def plot_latents(latents: Mapping[str, np.ndarray], shape: tuple[int, int]) -> P
         if states.ndim != 3 or states.shape[1] != shape[0] * shape[1]:
             raise ValueError(f"{name}: expected [segments, {shape[0] * shape[1]}, D], got {states.shape}")
         for number, (ax, colors) in enumerate(zip(line, _principal_colors(states), strict=True), start=1):
+            colors = np.repeat(colors[..., :1], 3, axis=-1) if gray else colors
             _image(ax, colors.reshape(*shape, 3), f"{name}, segment {number}")
     return picture
 
