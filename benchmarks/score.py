@@ -3,7 +3,7 @@
     make score                                                      the default rows: the 77 tasks with grids <= 10 x 10
     make score P="--rows full --rows 'joint, both'"                 other rows, by name, or `all`
     make score SET=arcagi2/evaluation P="--max-side 0"              all tasks of another set
-    make score P="--model new:nano --rows 'joint, pairs, beside ARC training' --joint-seconds 1200"
+    make score P="--model new:nano --joint-seconds 1200 --rows 'joint, pairs, beside ARC training'"
                                                                     20 minutes from nothing: an untrained model
 
 Each row is a run of its own under artifacts/score/, with a submission, a log and `row.json`. A row that is done is not
@@ -23,8 +23,10 @@ from arc_helpers import arc, lm, runs, ttt
 from arc_helpers.lm.corpus import allowed_for_pretraining
 from arc_helpers.lm.mixture import fits
 
-#: what differs from the profile's settings of notebook 02; `joint_steps` come before the slots
-JOINT = {"joint_steps": 600, "steps": 0}
+#: what differs from the profile's settings of notebook 02. joint: the form in which all tasks are learned together
+#: first, once for all rows that ask for the same; background: beside labelled ARC-AGI-1 training tasks
+PAIRS = {"joint": "pairs", "form": "pairs", "steps": 0}
+SLOTS = {"steps": 40, "lr": 1e-3}
 ROWS = {
     "no training, 1 view": {"steps": 0, "views": 1},
     "no training": {"steps": 0},
@@ -37,40 +39,37 @@ ROWS = {
     "full, 16 views": {"views": 16},
     "full, votes": {"select": "votes"},
     "full, depth-first": {"strategy": "dfs"},
-    "joint, in context": {**JOINT, "form": "in_context"},
-    "joint, pairs": {**JOINT, "form": "pairs"},
-    "joint, pairs, beside ARC training": {"joint_steps": None, "steps": 0, "form": "pairs", "background": True},
-    "joint, both": {**JOINT, "form": "both"},
-    "joint, both, then full": {**JOINT, "form": "both", "steps": 40, "lr": 1e-3},
+    "joint, in context": {"joint": "in_context", "form": "in_context", "steps": 0},
+    "joint, pairs": PAIRS,
+    "joint, pairs, 1 view": {**PAIRS, "views": 1},
+    "joint, pairs, votes": {**PAIRS, "select": "votes"},
+    "joint, pairs, depth-first": {**PAIRS, "strategy": "dfs"},
+    "joint, pairs, then full": {**PAIRS, **SLOTS},
+    "joint, pairs, beside ARC training": {**PAIRS, "background": True},
+    "joint, pairs, beside ARC training, 1 view": {**PAIRS, "background": True, "views": 1},
+    "joint, pairs, beside ARC training, then full": {**PAIRS, "background": True, **SLOTS},
+    "joint, both": {**PAIRS, "joint": "both", "form": "both"},
+    "joint, both, then full": {**PAIRS, "joint": "both", "form": "both", **SLOTS},
 }
-DEFAULT = ("no training", "joint, both")
+DEFAULT = ("no training", "joint, pairs", "joint, pairs, then full")
 FIELDS = ("set", "n", "solved", "score", "ci_low", "ci_high", "outputs_solved", "seconds_per_task", "device", "mode")
 
 
 def run_row(mode: str, base: lm.LoadedLM, tasks: list[arc.Task], options: argparse.Namespace, folder: Path) -> dict:
     """Adapt and answer as the row says, then score the saved file: the row's numbers, flat."""
-    changes, started = dict(ROWS[mode]), time.monotonic()
-    steps, background = changes.pop("joint_steps", 0), changes.pop("background", False)
+    changes = dict(ROWS[mode])
+    joint, background = changes.pop("joint", None), changes.pop("background", False)
     knobs = runs.load_profile(options.profile).multilora_ttt
     settings = replace(ttt.settings_from(knobs, options.seed), **changes)
-    device = str(base.device)
-    log = runs.RunLog(folder, "score", options.profile, options.seed, {"joint_steps": steps, **asdict(settings)})
+    log = runs.RunLog(folder, "score", options.profile, options.seed, {"joint": joint, **asdict(settings)})
     blind = [task.without_answers() for task in tasks]
-    if steps != 0:
-        config = ttt.joint_config(device, steps, options.joint_seconds or None, seed=options.seed)
-        base = ttt.adapt_jointly(
-            base,
-            blind,
-            config,
-            form=settings.form,
-            background=background_tasks(options.max_side) if background else (),
-            checkpoint=folder / "joint.pt",
-            on_metrics=lambda metrics: log.metric(**metrics),
-        )
-    joint_seconds = time.monotonic() - started
+    joint_seconds, started = 0.0, time.monotonic()
+    if joint:
+        base, joint_seconds = learn_jointly(base, blind, joint, background, options, folder.parent)
+        started = time.monotonic()
     writer = arc.SubmissionWriter(folder / "submission.json", arc.num_tests_of(blind), resume=True)
     ttt.solve_tasks(base, blind, settings, log, writer, resume=True)
-    seconds = time.monotonic() - started
+    seconds = joint_seconds + time.monotonic() - started
     score = arc.score_submission(writer.path, tasks)
     return {
         "set": options.set,
@@ -82,10 +81,28 @@ def run_row(mode: str, base: lm.LoadedLM, tasks: list[arc.Task], options: argpar
         "outputs_solved": score.outputs_solved,
         "seconds_per_task": seconds / len(tasks),
         "joint_seconds": joint_seconds,
-        "device": device,
+        "device": str(base.device),
         "mode": mode,
         "solved_ids": " ".join(task_id for task_id, share in score.per_task.items() if share == 1),
     }
+
+
+def learn_jointly(
+    base: lm.LoadedLM, blind: list[arc.Task], form: str, background: bool, options: argparse.Namespace, out: Path
+) -> tuple[lm.LoadedLM, float]:
+    """The base after joint training on the tasks' demonstrations, and its seconds; made once, kept in `out`."""
+    folder = out / f"learned-{form}{'-beside' * background}"
+    device = str(base.device)
+    config = ttt.joint_config(device, None, options.joint_seconds, seed=options.seed, compile=options.compile)
+    beside = background_tasks(options.max_side) if background else ()
+    folder.mkdir(parents=True, exist_ok=True)
+    report = lambda metrics: runs.append_record(folder / "metrics.jsonl", metrics)  # noqa: E731
+    checkpoint = folder / "joint.pt"
+    learned = ttt.adapt_jointly(
+        base, blind, config, form=form, background=beside, checkpoint=checkpoint, on_metrics=report
+    )
+    _, _, seconds, *_ = torch.load(checkpoint, weights_only=True)["counters"]
+    return learned, seconds
 
 
 def background_tasks(max_side: int) -> list[arc.Task]:
@@ -122,7 +139,10 @@ def main() -> None:
     parser.add_argument("--rows", action="append", help=f"all, or any of: {'; '.join(ROWS)}")
     parser.add_argument("--model", default="models/arc-micro")
     parser.add_argument("--profile", default="laptop", choices=runs.PROFILES)
-    parser.add_argument("--joint-seconds", type=float, default=900, help="most seconds of joint training; 0 = no limit")
+    parser.add_argument("--joint-seconds", type=float, default=900, help="of joint training")
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile the joint training: pays from 5 minutes on"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=None, help="folder; default artifacts/score/<what was asked>")
     options = parser.parse_args()
