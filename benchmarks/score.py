@@ -93,7 +93,8 @@ def learn_jointly(
     """The base after joint training on the tasks' demonstrations, and its seconds; made once, kept in `out`."""
     folder = out / f"learned-{form}{'-beside' * background}"
     device = str(base.device)
-    config = ttt.joint_config(device, None, options.joint_seconds, seed=options.seed, compile=options.compile)
+    length = (options.joint_steps, None) if options.joint_steps else (None, options.joint_seconds)
+    config = ttt.joint_config(device, *length, seed=options.seed, compile=options.compile)
     beside = background_tasks(options.max_side) if background else ()
     folder.mkdir(parents=True, exist_ok=True)
     report = lambda metrics: runs.append_record(folder / "metrics.jsonl", metrics)  # noqa: E731
@@ -140,6 +141,7 @@ def main() -> None:
     parser.add_argument("--model", default="models/arc-micro")
     parser.add_argument("--profile", default="laptop", choices=runs.PROFILES)
     parser.add_argument("--joint-seconds", type=float, default=900, help="of joint training")
+    parser.add_argument("--joint-steps", type=int, help="of joint training, 8,192 tokens each, in place of seconds")
     parser.add_argument(
         "--compile", action="store_true", help="torch.compile the joint training: pays from 5 minutes on"
     )
