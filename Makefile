@@ -16,7 +16,7 @@ KAGGLE := $(BIN)/python -m arc_helpers.kaggle
 DEMO := artifacts/demo
 DEMO_TASKS := 8b28cd80,ed74f2f2,a59b95c0,ac605cbb,48f8583b,5d2a5c43,e133d23d,fc754716,aa300dc3,e872b94a,73182012,e345f17b
 
-.PHONY: help setup demo data lab run notebooks submission score validate bench test test-fast lint format sync clean kaggle-bundle kaggle-rehearsal kaggle-push kaggle-status kaggle-logs kaggle-output kaggle-submit
+.PHONY: help setup demo data lab run notebooks report gallery submission score validate bench test test-fast lint format sync clean kaggle-bundle kaggle-rehearsal kaggle-push kaggle-status kaggle-logs kaggle-output kaggle-submit
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -66,6 +66,12 @@ notebooks: setup ## Run all notebooks headless into artifacts/<profile>/: PROFIL
 		$(ARC) run $$notebook profile=$(or $(PROFILE),tiny) out_dir=artifacts/$(or $(PROFILE),tiny)/$$notebook || exit 1; \
 	done
 
+report: setup ## Make one offline HTML site of all runs: RUNS=artifacts, into its folder report/
+	$(ARC) report $(or $(RUNS),artifacts)
+
+gallery: setup ## Write docs/gallery/, the executed notebooks as pages for a code host: RUNS=artifacts/gallery
+	$(ARC) report $(or $(RUNS),artifacts/gallery) --gallery --out docs/gallery
+
 submission: setup ## Answer every task of DATA=arcagi1/evaluation: PROFILE=laptop P="solutions=..."
 	$(ARC) run 02_multilora_ttt profile=$(or $(PROFILE),laptop) data_dir=$(DATA) out_dir=artifacts/submission \
 		max_tasks=0 max_side=0 $(P)
@@ -78,7 +84,7 @@ validate: setup ## Check a submission: SUB=artifacts/submission/submission.json 
 	$(ARC) validate $(SUB) --data $(DATA)
 
 bench: setup ## Measure one claim of the README: NAME=demo (benchmarks/README.md lists them)
-	$(BIN)/python benchmarks/$(or $(NAME),$(error NAME is missing: one of $(basename $(notdir $(wildcard benchmarks/*.py))))).py
+	$(BIN)/python benchmarks/$(or $(NAME),$(error NAME is missing: one of $(basename $(notdir $(wildcard benchmarks/*.py))))).py $(P)
 
 kaggle-bundle: setup ## Wheels, model and a folder a kernel for Kaggle's Python, into kaggle/build/
 	$(KAGGLE) bundle $(P)
@@ -101,15 +107,16 @@ kaggle-output: setup ## Fetch what K=kernel wrote, into artifacts/kaggle/
 kaggle-submit: setup ## Submit K=kernel to its competition, one of the day's: P='--version 3 --message "k=4"'
 	$(KAGGLE) submit $(K) $(P)
 
-test: lint ## Lint and run all tests
+test: lint ## Lint and run all tests (those in a browser, too, where chromium is installed)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-fast: setup ## Run the tests that run no notebook
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not notebook"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not notebook and not browser"
 
-lint: setup ## Check code and notebooks without changing them
+lint: setup ## Check code, types and notebooks without changing them
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/mypy
 	$(if $(NOTEBOOKS),$(BIN)/nbstripout --verify --keep-id $(NOTEBOOKS))
 
 format: setup sync ## Format code and notebooks in place
@@ -121,5 +128,5 @@ sync: setup ## Bring each notebook and its .py twin in step (the newer one wins)
 	$(if $(NOTEBOOKS),$(BIN)/nbstripout --keep-id $(NOTEBOOKS))
 
 clean: ## Remove caches and artifacts/, all runs with it; never models/ or data/
-	rm -rf artifacts kaggle/build wandb .pytest_cache .ruff_cache .hypothesis
+	rm -rf artifacts kaggle/build wandb .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find arc_helpers tests benchmarks notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
