@@ -1,4 +1,4 @@
-"""The command line: run a notebook, write the data, validate or score a submission, say where we are.
+"""The command line: run a notebook, write the data, validate, score or merge submissions, say where we are.
 
 Relative paths are under the project root, as everywhere in the project.
 Exit codes: 0 done, 1 it ran and the answer is no, 2 bad input (one line; nothing was loaded or written).
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from arc_helpers.arc import Task
     from arc_helpers.runs.notebook import Notebook
 
@@ -30,7 +32,7 @@ def main() -> None:
 
 @app.callback(invoke_without_command=True)
 def _help(context: typer.Context) -> None:
-    """ARC test-time training: run notebooks, make data, validate and score submissions."""
+    """ARC test-time training: run notebooks, make data, validate, score and merge submissions."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -122,6 +124,7 @@ def score(
     predictions: Annotated[
         str | None, typer.Option(help="folder of <task_id>.txt; writes ../scored with the TRUE OUTPUT added")
     ] = None,
+    figures: Annotated[str | None, typer.Option(help="folder: a picture of each task's attempts and truth")] = None,
 ) -> None:
     """Compare a submission with the answers.
 
@@ -154,6 +157,28 @@ def score(
     if predictions:
         texts = output_path(predictions)
         typer.echo(f"{write_scored_texts(texts, tasks)} texts in {texts.parent / 'scored'}")
+    if figures:
+        _draw_predictions(answers, tasks, result.per_task, output_path(figures))
+
+
+@app.command()
+def merge(
+    submissions: Annotated[list[str], typer.Argument(help="two or more submission.json, the most trusted first")],
+    out: Annotated[str, typer.Option(help="write the merged submission to this file")],
+) -> None:
+    """Make one submission out of several: the two grids that most of them propose.
+
+    Of two that agree on nothing, the first attempts of both are kept. Needs no answers.
+    """
+    from arc_helpers.arc import SubmissionError, merge_submissions
+    from arc_helpers.runs.checkpoint import atomic_write_text
+    from arc_helpers.runs.env import output_path
+
+    with _one_line(SubmissionError):
+        merged = merge_submissions([_read(submission) for submission in submissions])
+    path = output_path(out)
+    atomic_write_text(path, json.dumps(merged, separators=(",", ":")))
+    typer.echo(f"{path}: {len(merged)} tasks out of {len(submissions)} submissions")
 
 
 @app.command()
@@ -216,6 +241,23 @@ def chat(
 
 
 @app.command()
+def report(
+    runs: Annotated[str, typer.Argument(help="folder of finished runs")] = "artifacts",
+    out: Annotated[str | None, typer.Option(help="where the pages go; <runs>/report")] = None,
+    gallery: Annotated[bool, typer.Option("--gallery", help="Markdown pages for a code host, not HTML")] = False,
+) -> None:
+    """Render executed notebooks as a site that needs no network, with an index of runs and numbers."""
+    from arc_helpers.report import ReportError, find_runs, write_gallery, write_site
+    from arc_helpers.runs.env import resolve_path
+
+    folder = resolve_path(runs)
+    with _one_line(ReportError):
+        found = find_runs(folder)
+    write = write_gallery if gallery else write_site
+    typer.echo(f"{len(found)} runs: {write(found, resolve_path(out) if out else folder / 'report')}")
+
+
+@app.command()
 def info() -> None:
     """Show device, versions, models and data."""
     from arc_helpers.arc import KNOWN_SETS
@@ -271,6 +313,17 @@ def _read(submission: str) -> dict[str, Any]:
 
     with _one_line(ValueError, OSError):
         return read_submission(resolve_path(submission))
+
+
+def _draw_predictions(answers: dict[str, Any], tasks: "list[Task]", solved: dict[str, float], folder: "Path") -> None:
+    from arc_helpers.plot import plot_prediction
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for task in tasks:
+        attempts = [list(output.values()) for output in answers[task.id]]
+        name = f"{task.id}_solved.png" if solved[task.id] == 1 else f"{task.id}.png"
+        plot_prediction(task, attempts, task.answers()).savefig(folder / name, bbox_inches="tight")
+    typer.echo(f"{len(tasks)} pictures in {folder}")
 
 
 def _load(source: str, solutions: str | None = None, faults: list[Any] | None = None) -> "list[Task]":

@@ -46,7 +46,7 @@ def main() -> None:
     result = {"seconds": round(seconds, 1), "peak_rss_gib": round(peak / 2**30, 2), "tasks": 0, "solved": 0}
     valid = False
     if exit_code == 0:
-        asked = yaml.safe_load((OUT / "config.yaml").read_text())["config"]["task_ids"].split(",")
+        asked = yaml.safe_load((OUT / "in_context/config.yaml").read_text())["config"]["task_ids"].split(",")
         tasks = [task for task in load_tasks("arcagi1/evaluation") if task.id in asked]
         submission = read_submission(OUT / "submission.json")
         valid = not validate_submission(submission, num_tests_of(tasks))

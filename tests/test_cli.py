@@ -67,7 +67,7 @@ def test_help_is_friendly(cli):
     for words in ((), ("--help",)):
         result = cli(*words)
         assert result.exit_code == 0
-        assert all(f"\n  {verb} " in result.stdout for verb in ("run", "data", "validate", "score", "info"))
+        assert all(f"\n  {verb} " in result.stdout for verb in ("run", "data", "validate", "score", "merge", "info"))
     result = cli("run", "--help")
     assert result.exit_code == 0 and "01_tokenization_debug, 02_multilora_ttt" in result.stdout
     assert cli("run").exit_code == 2
@@ -256,6 +256,15 @@ def test_validate(cli, tasks, submit):
     assert cli("validate", submit({"x": attempts(GRID)}), "--data", tasks, "--partial").exit_code == 1
 
 
+def test_merge(cli, submit, tmp_path):
+    files = [submit({"a": attempts(GRID)}).rename(tmp_path / "first.json"), submit({"a": attempts([[3]])})]
+    out = tmp_path / "merged.json"
+    assert cli("merge", *files, "--out", str(out)).stdout.endswith("1 tasks out of 2 submissions\n")
+    assert [*json.loads(out.read_text())["a"][0].values()] == [GRID, [[3]]]
+    result = cli("merge", files[0], "--out", str(out))
+    assert (result.exit_code, result.stderr) == (2, "merge: expected at least two submissions, got 1\n")
+
+
 @pytest.mark.parametrize("verb", ["validate", "score"])
 @pytest.mark.parametrize(
     ("content", "data", "message"),
@@ -297,6 +306,14 @@ def test_score_wants_every_task_unless_told_otherwise(cli, tasks, submit):
     assert result.exit_code == 1 and result.stderr == f"{submission}: task b: is missing\n"
     result = cli("score", submission, "--data", tasks, "--partial")
     assert result.exit_code == 0 and "score 1.0000 over 1 of 2 tasks" in result.stdout
+
+
+def test_score_draws_attempts_beside_the_truth(cli, tasks, submit, tmp_path):
+    submission = submit({"a": attempts(GRID), "b": attempts([[0]])})
+    result = cli("score", submission, "--data", tasks, "--figures", tmp_path / "figures")
+    assert result.stdout.endswith(f"2 pictures in {tmp_path / 'figures'}\n")
+    pictures = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
+    assert set(pictures) == {"a_solved.png", "b.png"} and all(p.startswith(b"\x89PNG") for p in pictures.values())
 
 
 def test_score_needs_answers(cli, tmp_path, submit):

@@ -7,6 +7,7 @@ import lzma
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from arc_helpers.arc.grid import short
 from arc_helpers.arc.json_file import parse_json, read_json
@@ -20,6 +21,7 @@ def re_arc(path: str | PathLike, limit_per_task: int | None = None) -> dict[str,
     or a file with lines {"id", "examples": [...]}. Raises TaskError with one line.
     """
     path = Path(path)
+    records: Iterator[tuple[str, Any]]
     if path.is_dir():
         folder = path / "tasks" if (path / "tasks").is_dir() else path
         records = ((file.stem, {"examples": read_json(file)}) for file in _json_files(folder, "*.json"))
@@ -44,6 +46,7 @@ def concept_arc(path: str | PathLike) -> list[Task]:
     <id>.json files, or a file with lines {"id", "train", "test"}. Raises TaskError with one line.
     """
     path = Path(path)
+    records: Iterator[tuple[str, Any]]
     if path.is_dir():
         records = ((file.stem, read_json(file)) for file in _json_files(path, "**/*.json"))
     else:
@@ -62,7 +65,7 @@ def _json_files(folder: Path, pattern: str) -> list[Path]:
     return files
 
 
-def _lines(path: Path) -> Iterator[tuple[str, dict]]:
+def _lines(path: Path) -> Iterator[tuple[str, Any]]:
     """(id, record) of every line of a .jsonl or .jsonl.xz file, one line in memory at a time."""
     if not path.is_file() or not path.name.endswith((".jsonl", ".jsonl.xz")):
         raise TaskError(f"{path}: allowed are an existing folder, .jsonl or .jsonl.xz file")

@@ -47,7 +47,8 @@ def as_grid(value, where: str = "grid") -> np.ndarray:
 def _checked_array(array: np.ndarray, where: str) -> np.ndarray:
     if array.ndim != 2:
         raise GridError(f"{where}: expected 2 dimensions (rows, columns), got {array.ndim}")
-    _check_size(*array.shape, where)
+    height, width = array.shape
+    _check_size(height, width, where)
     if array.dtype.kind not in "iu":
         raise GridError(f"{where}: cells are of type {array.dtype}; {_CELLS}")
     if array.min() < 0 or array.max() > 9:

@@ -93,7 +93,7 @@ class _TransformSpace:
         self.size = len(self.spots) * math.perm(n_colors, len(self.used)) * math.factorial(self.n_rest)
 
     def transform(self, number: int) -> Transform:
-        number, spot = divmod(number, len(self.spots))
+        number, place = divmod(number, len(self.spots))
         movable = [color for color in range(10) if color not in self.fixed]
         targets, number = _arrangement(movable, len(self.used), number)
         order, _ = _arrangement(range(self.n_rest), self.n_rest, number)
@@ -101,7 +101,7 @@ class _TransformSpace:
         idle = [color for color in movable if color not in self.used]
         places = [color for color in movable if color not in targets]
         colors = dict(zip([*self.fixed, *self.used, *idle], [*self.fixed, *targets, *places], strict=True))
-        spot = self.spots[spot]
+        spot = self.spots[place]
         return Transform(spot.k, spot.flip, tuple(colors[color] for color in range(10)), tuple(order))
 
 

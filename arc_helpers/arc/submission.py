@@ -85,8 +85,7 @@ def read_submission(submission: Mapping | str | PathLike) -> dict:
     """A submission from a file, or from a mapping that could be written to one; SubmissionError otherwise."""
     try:
         # A mapping goes through JSON and back: what Kaggle would see, and arrays have no way through.
-        is_mapping = isinstance(submission, Mapping)
-        content = parse_json(json.dumps(submission)) if is_mapping else read_json(Path(submission))
+        content = parse_json(json.dumps(submission)) if isinstance(submission, Mapping) else read_json(Path(submission))
     except TypeError as error:
         raise SubmissionError(f"not valid JSON: {error}") from None
     except ValueError as error:
@@ -94,6 +93,39 @@ def read_submission(submission: Mapping | str | PathLike) -> dict:
     if not isinstance(content, dict):
         raise SubmissionError(f"expected a mapping from ids to answers, got {short(content)}")
     return content
+
+
+def merge_submissions(submissions: Sequence[Mapping | str | PathLike]) -> dict:
+    """One submission out of several: for each test input the two grids that most of them propose.
+
+    Where as many propose one as another, first attempts go before second ones, and among these the order given
+    decides: of two submissions that agree on nothing the first attempts of both are kept. The fallback counts only
+    where nothing else was proposed. Tasks may be in some of them only. Raises SubmissionError, one line, for fewer
+    than two submissions, for one that is not valid, and where they differ in a task's number of test inputs.
+    """
+    if len(submissions) < 2:
+        raise SubmissionError(f"merge: expected at least two submissions, got {len(submissions)}")
+    read = [read_submission(submission) for submission in submissions]
+    num_tests: dict[str, int] = {}
+    for number, submission in enumerate(read, 1):
+        for task_id, outputs in submission.items():
+            n = num_tests.setdefault(task_id, len(outputs) if isinstance(outputs, list) else 0)
+            problems = _entry_problems(f"task {shown_id(task_id)}", outputs, n)
+            if problems:
+                raise SubmissionError(f"merge: submission {number}: {problems[0]}")
+    return {
+        task_id: [_most_proposed([s[task_id][i] for s in read if task_id in s]) for i in range(n)]
+        for task_id, n in num_tests.items()
+    }
+
+
+def _most_proposed(outputs: Sequence[Mapping[str, list]]) -> dict[str, list]:
+    proposed = [output[name] for name in ATTEMPTS for output in outputs]
+    proposed = [grid for grid in proposed if grid != FALLBACK] or [FALLBACK]
+    proposed.sort(key=lambda grid: -sum(grid in output.values() for output in outputs))  # stable: ties keep their order
+    first = proposed[0]
+    second = next((grid for grid in proposed if grid != first), first)
+    return dict(zip(ATTEMPTS, (first, second), strict=True))
 
 
 def validate_submission(submission: Mapping | str | PathLike, num_tests: Mapping[str, int]) -> list[str]:

@@ -13,6 +13,7 @@ from arc_helpers.arc import (
     SubmissionWriter,
     TaskFault,
     load_tasks,
+    merge_submissions,
     num_tests_of,
     validate_submission,
 )
@@ -176,3 +177,48 @@ def test_unreadable_tasks_get_fallbacks(tmp_path):
     needed = num_tests_of(load_tasks(path, faults=faults), faults)
     assert needed == {"a": 1, "b": 2}
     assert SubmissionWriter(tmp_path / "submission.json", needed).read()["b"] == [EMPTY] * 2
+
+
+def one(first, second):
+    return {"t": [{"attempt_1": [[first]], "attempt_2": [[second]]}]}
+
+
+@pytest.mark.parametrize(
+    ("members", "merged"),
+    [
+        ([one(1, 2), one(3, 4)], one(1, 3)),  # no agreement: the first attempts of both
+        ([one(1, 2), one(3, 2)], one(2, 1)),  # what both propose comes first
+        ([one(1, 2), one(1, 3)], one(1, 2)),
+        ([one(1, 2), one(2, 1)], one(1, 2)),
+        ([one(0, 0), one(3, 4)], one(3, 4)),  # a fallback proposes nothing
+        ([one(0, 0), one(3, 0)], one(3, 3)),
+        ([one(0, 0), one(0, 0)], one(0, 0)),
+        ([one(1, 1), one(2, 2), one(3, 2)], one(2, 1)),
+        ([{"a": [EMPTY]}, one(3, 4)], {"a": [EMPTY], **one(3, 4)}),
+    ],
+)
+def test_merging_keeps_what_most_propose(members, merged):
+    assert merge_submissions(members) == merged
+
+
+@QUICK
+@given(submissions())
+def test_merging_a_submission_with_itself_proposes_nothing_new(submission):
+    merged = merge_submissions([submission, submission])
+    assert validate_submission(merged, needed_for(submission)) == []
+    for task_id, outputs in merged.items():
+        for output, before in zip(outputs, submission[task_id], strict=True):
+            assert all(grid in before.values() for grid in output.values())
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([one(1, 2)], "merge: expected at least two submissions, got 1"),
+        ([one(1, 2), one(10, 2)], r"merge: submission 2: task t: test\[0\].attempt_1: .*10"),
+        ([one(1, 2), {"t": [EMPTY, EMPTY]}], "merge: submission 2: task t: has 2 entries, the task has 1 test inputs"),
+    ],
+)
+def test_merging_refuses_what_does_not_fit_together(members, message):
+    with pytest.raises(SubmissionError, match=message):
+        merge_submissions(members)
