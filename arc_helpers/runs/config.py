@@ -53,7 +53,7 @@ class Knobs(BaseModel):
 class RunKnobs(Knobs):
     """What every notebook has besides the knobs of its profile."""
 
-    profile: Literal[PROFILES] = "laptop"
+    profile: Literal[PROFILES] = "laptop"  # type: ignore[valid-type]  # pydantic reads the tuple
     seed: int = Field(default=0, ge=0, lt=2**32)
     out_dir: Text = None
     fresh: bool = True
@@ -176,6 +176,34 @@ class TrmPretrainKnobs(Knobs):
     out_model: str = Field(description="folder the trained model is written to")
 
 
+class HybridJointKnobs(Knobs):
+    """04_hybrid_joint: a frozen language model and a TRM, joined by two adapters."""
+
+    model_dir: str = Field(min_length=1, description="Hugging Face folder of the language model")
+    quantization: Literal["none", "4bit"] = Field(description="how the language model is loaded")
+    frozen: bool = Field(description="leave the language model as it is; false trains a LoRA beside it")
+    lora_r: Positive = Field(description="rank of that LoRA")
+    gradient_checkpointing: bool = Field(description="compute the language model's layers again, to save memory")
+    trm_checkpoint: Text = Field(description="folder of a pretrained TRM; empty = a fresh one")
+    hidden_size: int = Field(ge=32, multiple_of=32, description="width of TRM")
+    halt_max_steps: Positive = Field(description="most segments of an attempt")
+    mode: Literal["prefix", "carry", "both"] = Field(description="where the text enters TRM: prefix, start, or both")
+    side: int = Field(ge=3, le=30, description="side of the canvas and of the tasks, in cells")
+    tasks: Positive = Field(description="tasks to learn from")
+    asked: Positive = Field(description="questions of each test set")
+    batch_size: Positive = Field(description="questions a training step")
+    epochs: float = Field(gt=0, description="passes over the training questions, of every arm")
+    lr: float = Field(gt=0, description="learning rate of the adapters")
+    deadline_seconds: Seconds = Field(description="training time of an arm; 0 = no limit")
+    feedback_steps: Positive = Field(description="further steps of the joint model, with feedback on an attempt")
+    max_attempts: Positive = Field(description="attempts at a question, and views to compare them with")
+    cache_gib: float = Field(ge=0, description="memory for states of prompts that are read again, in GiB")
+    arms: Text = Field(description="what the joint model is compared with, separated by commas; empty = nothing")
+    resume: bool = Field(description="go on from the last checkpoint, if there is one")
+    wandb: Literal["disabled", "offline", "online"] = Field(description="Weights & Biases")
+    out_model: str = Field(description="folder the joint model is written to")
+
+
 class TpttLizaKnobs(Knobs):
     """07_tptt_liza: LiZA beside every attention, repaired, compared with LoRA alone."""
 
@@ -257,6 +285,7 @@ class Profile(Knobs):
     tokenization_debug: TokenizationDebugKnobs
     multilora_ttt: MultiloraTttKnobs
     trm_pretrain: TrmPretrainKnobs
+    hybrid_joint: HybridJointKnobs
     tptt_liza: TpttLizaKnobs
     tinylora_dialog: TinyloraDialogKnobs
     memory_tests: MemoryTestsKnobs
@@ -283,8 +312,8 @@ def load_profile(name: str) -> Profile:
     return _checked(Profile, values, prefix=f"{path.name}: ")
 
 
-def resolve(notebook: str, profile: str, overrides: Mapping[str, Any]) -> BaseModel:
-    """The knobs of one notebook: the profile's values, and over them each override that is not None.
+def resolve(notebook: str, profile: str, overrides: Mapping[str, Any]) -> Any:
+    """The knobs of one notebook, a model of this module: the profile's values, over them each override but None.
 
     notebook: with or without its number ("02_multilora_ttt"). Raises ConfigError, one line, such as
     "multilora_ttt.k = 0: must be >= 1".

@@ -1,0 +1,171 @@
+"""Answers without labels: the loop of attempts, what stops it, and what chooses among them.
+
+No argument and no field here could carry the answer to a test input. What the loop goes by is the halting head, whether
+the answer and z_H still change, how often it is given, and, where asked for, how well the demonstrations are answered
+when each is held out in turn: their outputs are shown to every solver.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from arc_helpers.arc import DIHEDRAL, Transform, color_permutation
+from arc_helpers.hybrid.feedback import Attempt, grid_to_feedback, tokens_to_grid
+from arc_helpers.hybrid.model import HybridError, HybridModel, Thought
+from arc_helpers.hybrid.questions import Question, as_batch, leave_one_out
+
+RULES = ("last", "q", "votes")
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """All attempts at a question in one view, their grids turned back to the task's own orientation and colours.
+
+    consistency: share of the demonstrations that were answered right, each held out in turn; None = not looked at.
+    """
+
+    task_id: str
+    index: int
+    view: str
+    attempts: tuple[Attempt, ...]
+    consistency: float | None = None
+
+
+def solve(
+    model: HybridModel,
+    questions: Sequence[Question],
+    *,
+    attempts: int | None = None,
+    views: int = 1,
+    demonstrations: bool = False,
+    stop: bool = True,
+    batch_size: int = 32,
+    seed: int = 0,
+    log: Callable[[str], None] = print,
+) -> list[Answer]:
+    """Answer questions in several views, each with up to `attempts` attempts (None: the model's max_attempts).
+
+    demonstrations: hold out each demonstration first, and tell the language model what became of it. stop: end a row's
+    loop where its answer repeats itself and the halting head says "right". An attempt that is not finite is dropped,
+    the loop goes on, and `log` gets a line. Raises HybridError where attempts or views are < 1.
+    """
+    attempts = model.config.max_attempts if attempts is None else attempts
+    for name, value in (("max_attempts", attempts), ("views", views), ("batch_size", batch_size)):
+        if value < 1:
+            raise HybridError(f"{name} = {value}: must be >= 1")
+    was_training = model.training
+    model.eval()
+    found = []
+    asked = [(question, view) for question in questions for view in choose_views(question, views, seed)]
+    for i in range(0, len(asked), batch_size):
+        part = asked[i : i + batch_size]
+        seen = [question.seen(view) for question, view in part]
+        notes, shares = zip(
+            *(check_demonstrations(model, q) if demonstrations else ("", None) for q in seen), strict=True
+        )
+        histories = run_attempts(model, seen, attempts, notes, stop, log)
+        for (question, view), history, share in zip(part, histories, shares, strict=True):
+            back = tuple(replace(a, grid=None if a.grid is None else view.inverse.grid(a.grid)) for a in history)
+            found.append(Answer(question.task_id, question.index, view.name, back, share))
+    model.train(was_training)
+    return found
+
+
+@torch.no_grad()
+def run_attempts(
+    model: HybridModel,
+    questions: Sequence[Question],
+    attempts: int,
+    notes: Sequence[str] = (),
+    stop: bool = True,
+    log: Callable[[str], None] = print,
+) -> list[list[Attempt]]:
+    """The attempts at each question of a batch, dropped ones included."""
+    notes = notes or [""] * len(questions)
+    made: list[list[Attempt]] = [[] for _ in questions]
+    active, states, latents = list(range(len(questions))), model.first_states(questions), {}
+    for number in range(1, attempts + 1):
+        batch = as_batch([questions[i] for i in active], model.config.canvas_side).to(model.trm.device)
+        thought = model.think(batch, states)
+        for row, i in enumerate(active):
+            attempt = _attempt(number, thought, row, model.config.canvas_side)
+            made[i].append(attempt)
+            if attempt.dropped:
+                log(f"{questions[i].task_id}: attempt {number} dropped: {attempt.dropped}")
+            else:
+                latents[i] = thought.z_H[row]
+        active = [i for i in active if not (stop and settled(made[i]))]
+        if not active or number == attempts:
+            break
+        zeros = torch.zeros_like(thought.z_H[0])
+        z_H = torch.stack([latents.get(i, zeros) for i in active])
+        good = [[a for a in made[i] if not a.dropped] for i in active]
+        states = model.next_states([questions[i] for i in active], good, z_H, [notes[i] for i in active])
+    return made
+
+
+def settled(history: Sequence[Attempt]) -> bool:
+    """Whether the last two attempts agree and the halting head thinks that they are right."""
+    good = [attempt for attempt in history if not attempt.dropped]
+    return len(good) > 1 and good[-1].q > 0.5 and _key(good[-1].grid) == _key(good[-2].grid)
+
+
+def check_demonstrations(model: HybridModel, question: Question) -> tuple[str, float | None]:
+    """(feedback on each demonstration, held out from the prompt in turn; share that was right). ("", None) for one."""
+    held_out = list(leave_one_out(question))
+    if not held_out:
+        return "", None
+    asked = [example.question for example in held_out]
+    batch = as_batch(asked, model.config.canvas_side).to(model.trm.device)
+    thought, lines, right = model.think(batch, model.first_states(asked)), [], 0
+    for row, demonstration in enumerate(question.demonstrations):
+        grid = tokens_to_grid(thought.tokens[row].cpu(), width=model.config.canvas_side)
+        said = grid_to_feedback(grid, demonstration)
+        right += said == "Right."
+        lines.append(f"Demonstration {row + 1}, held out: {said}")
+    return "\n".join(lines), right / len(held_out)
+
+
+def choose_views(question: Question, n: int, seed: int) -> list[Transform]:
+    """The identity, then random symmetries, colours and orders of demonstrations, by the task's name."""
+    rng = np.random.default_rng(zlib.crc32(f"{question.task_id}/{seed}".encode()))
+    views = [DIHEDRAL[0]]
+    for number in range(1, n):
+        turn = DIHEDRAL[number % len(DIHEDRAL)]
+        order = tuple(rng.permutation(len(question.demonstrations)).tolist())
+        views.append(Transform(turn.k, turn.flip, color_permutation(rng), order))
+    return views
+
+
+def ranked(attempts: Sequence[Attempt], rule: str = "votes") -> list[np.ndarray]:
+    """Distinct grids, best first. rule: "last" first, highest "q" first, or most "votes" first, ties by mean q.
+
+    Raises ValueError on another rule.
+    """
+    if rule not in RULES:
+        raise ValueError(f"rule = {rule!r}: must be one of {', '.join(RULES)}")
+    groups: dict[tuple, list[tuple[int, Attempt]]] = {}
+    for place, attempt in enumerate(attempts):
+        if attempt.grid is not None and not attempt.dropped:
+            groups.setdefault(_key(attempt.grid), []).append((place, attempt))
+
+    def merit(group: list[tuple[int, Attempt]]) -> tuple:
+        q = [attempt.q for _, attempt in group]
+        return {"last": (group[-1][0],), "q": (max(q),), "votes": (len(group), sum(q) / len(q))}[rule]
+
+    return [group[0][1].grid for group in sorted(groups.values(), key=merit, reverse=True)]
+
+
+def _attempt(number: int, thought: Thought, row: int, width: int) -> Attempt:
+    q, residual, segments = (float(x[row]) for x in (thought.q, thought.residual, thought.segments))
+    if not (np.isfinite(q) and bool(thought.z_H[row].isfinite().all())):
+        return Attempt(number, None, 0.0, 0.0, int(segments), dropped="TRM's state is not finite")
+    grid = tokens_to_grid(thought.tokens[row].cpu(), width=width)
+    return Attempt(number, grid, q, residual, int(segments))
+
+
+def _key(grid: np.ndarray | None) -> tuple | None:
+    return None if grid is None else (grid.shape, grid.tobytes())
