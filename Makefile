@@ -40,14 +40,21 @@ $(VENV)/.installed: pyproject.toml requirements/constraints.txt
 
 demo: setup ## Solve 12 ARC tasks from start to score: 5 minutes on 2 CPU cores, no GPU, no network
 	@rm -rf $(DEMO)
-	$(ARC) run 02_multilora_ttt profile=laptop data_dir=arcagi1/evaluation out_dir=$(DEMO) task_ids=$(DEMO_TASKS)
+	@echo 'First way: an adapter a task, trained on its demonstrations in context'
+	$(ARC) run 02_multilora_ttt profile=laptop out_dir=$(DEMO)/in_context task_ids=$(DEMO_TASKS)
+	@echo 'Second way: one copy of the base learns all tasks together, in single pairs'
+	$(ARC) run 02_multilora_ttt profile=laptop out_dir=$(DEMO)/pairs task_ids=$(DEMO_TASKS) \
+		joint_steps=80 form=pairs steps=0 frontier=0 control=false
+	@echo 'The two submissions merged, checked, and compared with the answers'
+	$(ARC) merge $(DEMO)/in_context/submission.json $(DEMO)/pairs/submission.json --out $(DEMO)/submission.json
 	$(ARC) validate $(DEMO)/submission.json --data arcagi1/evaluation --partial
-	$(ARC) score $(DEMO)/submission.json --data arcagi1/evaluation --partial --out $(DEMO)/scores.json
+	$(ARC) score $(DEMO)/submission.json --data arcagi1/evaluation --partial --out $(DEMO)/scores.json \
+		--figures $(DEMO)/figures
 	@echo
-	@echo 'Look at  $(DEMO)/figures/                 the pictures'
-	@echo '         $(DEMO)/02_multilora_ttt.ipynb   the notebook as it ran'
-	@echo '         $(DEMO)/submission.json          two attempts for every test input'
-	@echo '         $(DEMO)/summary.json             the numbers (docs/results.md explains each file)'
+	@echo 'Look at  $(DEMO)/figures/                            each task: attempts, truth, wrong cells'
+	@echo '         $(DEMO)/submission.json                     two attempts for every test input'
+	@echo '         $(DEMO)/in_context/02_multilora_ttt.ipynb   the notebook as it ran; pairs/ has the second'
+	@echo '         $(DEMO)/in_context/summary.json             the numbers (docs/results.md explains each file)'
 	@echo 'Next     make lab                               the notebooks in JupyterLab'
 	@echo '         make run NB=02 P="k=8 steps=100"       the same with other values'
 

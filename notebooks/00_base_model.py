@@ -29,8 +29,9 @@
 # - how one wall-clock budget becomes warm-up, plateau and decay, and how a stopped run goes on;
 # - what the model can do before any test-time training.
 #
-# **Time** (profile `laptop`): 20 minutes of training on a CPU; `tiny` takes one. The shipped weights took longer:
-# their card, `models/arc-micro/README.md`, says how long and on what.
+# **Time** (profile `laptop`): 22 minutes, of which 20 are training, on two CPU cores as on a T4 or an H200 (an
+# estimate): training has a budget of time, and a GPU makes more steps of it. `tiny` takes one minute. The shipped weights
+# took longer: their card, `models/arc-micro/README.md`, says how long and on what.
 
 # %% [markdown]
 # ## Parameters
@@ -108,8 +109,9 @@ import numpy as np
 
 from arc_helpers.lm.procedural import RULES, gallery
 
-pairs = list(gallery(np.random.default_rng(run.seed)))
-assert len(pairs) == len(RULES) and len(RULES) >= 60
+tasks = list(gallery(np.random.default_rng(run.seed)))
+pairs = [(task.id, task.train[0]) for task in tasks]
+assert len(tasks) == len(RULES) and len(RULES) >= 60
 shown = pairs[:: max(1, len(pairs) // 12)][:12]
 picture = plot.plot_gallery(
     [(f"{name} {side}", grid) for name, pair in shown for side, grid in (("in", pair.input), ("out", pair.output))]
@@ -119,11 +121,13 @@ print(f"{len(RULES)} rule families")
 picture
 
 # %% [markdown]
-# The whole gallery goes to `figures/rules_all.png`.
+# The whole gallery goes to `figures/rules_all.png`. Here a task of every family can be browsed by size and colours; can you
+# tell the rule?
 
 # %%
 everything = [(f"{name}", grid) for name, pair in pairs for grid in (pair.input, pair.output)]
 run.log.figure(plot.plot_gallery(everything, scale=0.4), "rules_all")
+plot.explore_tasks(tasks)
 
 # %% [markdown]
 # ## 3 · The model
@@ -146,6 +150,9 @@ for token, (column, row, slot) in zip(ids, positions.tolist(), strict=True):
     print(f"{vocabulary.symbol(token)!r:>10}  column {column}  row {row}  grid {slot}")
 assert positions[2].tolist() == [1, 1, 1] and positions[-1].tolist() == [0, 0, 2]
 
+# %% [markdown]
+# All of it is learned, and all of it goes into the repository in half precision:
+
 # %%
 parameters = sum(p.numel() for p in model.parameters())
 print(f"preset {config.preset}: {parameters / 1e6:.2f} M parameters, {parameters * 2 / 2**20:.1f} MB in half precision")
@@ -164,6 +171,14 @@ print(f"from {name}: {len(document)} tokens, {document.answer_tokens} of them co
 picture = plot.plot_tokens(document.input_ids, document.labels, vocabulary.symbol)
 run.log.figure(picture, "document")
 picture
+
+# %% [markdown]
+# Others to step through. The strip is the whole document, the table a part of it.
+
+# %%
+drawn = [mixture.document(i) for i in range(12)]
+names = [f"{i}: {name}" for i, (name, _) in enumerate(drawn)]
+plot.explore_tokens([document for _, document in drawn], vocabulary.symbol, names=names)
 
 # %% [markdown]
 # **Gotcha.** A scaled-up task, or one with a margin around every grid, is still a task: the rule is carried along, as
@@ -204,6 +219,9 @@ with torch.no_grad():
     _, leaking = model(twice).logits[0].chunk(2)
 print(f"with the mask {(first - second).abs().max():.1e} apart, without it {(first - leaking).abs().max():.1e}")
 assert torch.allclose(first, second, atol=1e-4) and not torch.allclose(first, leaking, atol=1e-4)
+
+# %% [markdown]
+# What each way makes of the same number of tokens. Padding is computed and thrown away:
 
 # %%
 rows = 4 * config.max_len
@@ -265,6 +283,9 @@ def report(metrics):
     if metrics["step"] % settings.evaluate_every == 0:
         live.update(curve(trainer.history))
 
+# %% [markdown]
+# Now the training. ■ in the toolbar stops it; this notebook, run again from its top, goes on from the last checkpoint.
+
 # %%
 evaluate = lambda averaged: lm.held_out_score(averaged, watched, vocabulary, config.max_len)  # noqa: E731
 trainer = lm.Pretrainer(model, curriculum, settings, checkpoint, report, evaluate)
@@ -273,6 +294,9 @@ for metrics in trainer.history:  # of the run's earlier parts
 print(f"starts at step {trainer.step}", *trainer.notes, sep="\n")
 live = display(curve(trainer.history), display_id=True)
 result = trainer.run()
+
+# %% [markdown]
+# The whole curve, and what the device has done: *MFU* is the share of its peak that went into the model.
 
 # %%
 picture = curve(trainer.history)
@@ -306,6 +330,9 @@ folder = lm.save_model(trainer.averaged, runs.output_path(config.out_model), car
 loaded = lm.load_causal_lm(folder)
 print(card[card.index("## Training and scores") :])
 print(f"{sum(f.stat().st_size for f in folder.iterdir()) / 2**20:.1f} MB in {folder}")
+
+# %% [markdown]
+# Loaded again, it answers as before:
 
 # %%
 ids = torch.from_numpy(document.input_ids)[None].to(model.device)

@@ -29,7 +29,7 @@
 # - which tokens count in the loss, and where the prompt ends;
 # - what is lost when a task is longer than the context.
 #
-# **Time**: under a minute on a CPU; no GPU is needed.
+# **Time**: under a minute, on a CPU as on a T4 or an H200 (an estimate); no GPU is needed.
 
 # %% [markdown]
 # ## Parameters
@@ -148,6 +148,9 @@ encoded = lm.encode(pseudo.task, vocabulary, max_len=base.max_len)
 text = vocabulary.decode(encoded.input_ids[: encoded.prompt_length])
 print(text if len(text) < 800 else f"{text[:380]}\n   … {len(text) - 760} characters …\n{text[-380:]}")
 
+# %% [markdown]
+# And the answer that it has to write, from which the grid can be read back:
+
 # %%
 answer = vocabulary.decode(encoded.input_ids[encoded.prompt_length :])
 print(answer)
@@ -161,6 +164,9 @@ assert (lm.answer_grid(encoded.input_ids[encoded.prompt_length :], vocabulary) =
 # %%
 table = plot.token_table(encoded.input_ids, encoded.labels, vocabulary.symbol, limit=config.max_tokens_show)
 table
+
+# %% [markdown]
+# The same in one line, asserted:
 
 # %%
 prompt_labels = encoded.labels[: encoded.prompt_length]
@@ -181,6 +187,9 @@ logprobs = lm.answer_logprobs(base, encoded)
 picture = plot.plot_tokens(encoded.input_ids, encoded.labels, vocabulary.symbol, logprobs=logprobs)
 run.log.figure(picture, "tokens")
 picture
+
+# %% [markdown]
+# Two numbers for it. A *nat* is the natural logarithm's unit: 0 is certain, 0.69 is a coin.
 
 # %%
 print(f"{-logprobs.mean():.3f} nats a token; guessing among 12 answer tokens would be 2.485")
@@ -221,20 +230,28 @@ except lm.TokenizerError as error:
 # %% [markdown]
 # ## 7 · Explore
 #
-# Move through the pseudo-tasks and their tokens. (Where no one watches, papermill or a test, you see the first.)
+# Move through the pseudo-tasks and their tokens; the column *base* is the probability that it gives to each answer
+# token. (Where no one watches, papermill or a test, you see the first.)
 
 # %%
 sequences = [lm.encode(p.task, vocabulary, max_len=base.max_len) for p in pseudo_tasks]
-plot.explore_tokens(sequences, vocabulary.symbol, names=[f"pseudo-task {i}" for i in range(len(sequences))])
+known = {"base": [lm.answer_logprobs(base, sequence) for sequence in sequences]}
+names = [f"pseudo-task {i}" for i in range(len(sequences))]
+plot.explore_tokens(sequences, vocabulary.symbol, names=names, logprobs=known)
+
+# %% [markdown]
+# Turn, flip and recolour a pair: the last column is the inverse of the middle one. Is it always the first?
 
 # %%
 plot.explore_augmentations(task)
 
 # %% [markdown]
-# And through the other tasks of the same source; `task_id` takes any of them.
+# And all tasks of all sets, by largest side, number of colours and number of demonstrations; `task_id` takes any of them
+# (with `problem_path` naming its set). They are shown without their answers: solve a few.
 
 # %%
-plot.explore_tasks(list(tasks.values()))
+sets = [f"{edition}/{part}" for edition in ("arcagi1", "arcagi2") for part in ("training", "evaluation")]
+plot.explore_tasks({name: [task.without_answers() for task in arc.load_tasks(name)] for name in sets})
 
 # %% [markdown]
 # ## Results

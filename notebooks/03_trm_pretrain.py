@@ -28,7 +28,9 @@
 # - what recursion is worth against a single pass with the same parameters, data and time;
 # - how TRM answers ARC tasks, why it cannot answer one it was not trained on, and what that means for a score.
 #
-# **Time** (profile `laptop`): an estimated 7 minutes on two CPU cores. On a GPU: not measured yet.
+# **Time** (profile `laptop`): an estimated 7 minutes, on two CPU cores as on a T4 or an H200: most of it is training with
+# a budget of time, in which a GPU makes more steps. `tiny` is over in half a minute and learns nothing worth a look: it
+# tests the machinery.
 #
 # The published model reached 44.6 % on ARC-AGI-1 with about $1.6 \cdot 10^{20}$ operations: days on several data-centre
 # GPUs. That is out of reach here by five orders of magnitude, so this notebook shows what holds at any size.
@@ -336,6 +338,13 @@ latents = {
 picture = pictures.plot_latents(latents, (6, 6))
 run.log.figure(picture, "latents")
 picture
+
+# %% [markdown]
+# The same, one segment at a time. Move the slider and watch the last cells fall into place:
+
+# %%
+sequence = [float(s[chosen]) for s in sure]
+plot.explore_segments(puzzles.test[chosen].input, after_each, sequence, latents["z_H"], truth)
 
 # %% [markdown]
 # How often the halting head is right about itself, over all test puzzles:

@@ -30,8 +30,8 @@
 # - what LiZA adds to plain LoRA, with the same seeds, inside the trained length and beyond;
 # - how decoding becomes as cheap after 4,096 tokens as after 256.
 #
-# **Time** (profile `laptop`): 8 minutes on one CPU core, 3½ of them for the small text model, which is made once. On a GPU:
-# not measured.
+# **Time** (profile `laptop`): 8 minutes on one CPU core, 3½ of them for the small text model, which is made once. By
+# estimate, not measured: 6 on a T4, 3 on an H200.
 
 # %% [markdown]
 # ## Parameters
@@ -72,7 +72,7 @@ max_context: int = None  # longest context whose decoding is timed, in tokens
 # is proven for these, and anything else is refused in one line.
 
 # %%
-from arc_helpers import liza, runs
+from arc_helpers import liza, plot, runs
 
 liza.check_versions()
 run = runs.start_notebook("07_tptt_liza", globals())
@@ -296,6 +296,9 @@ picture
 # full attention and windowed, mean over the windows of the first seed:
 
 # %%
+from functools import partial
+
+
 def curves(kind):
     found = {}
     for arm, (_, _, nll) in first.items():
@@ -304,10 +307,10 @@ def curves(kind):
     return found
 
 
-for kind in kinds:
-    picture = liza.plot_nll(curves(kind), config.max_length, f"held-out {kind}")
-    run.log.figure(picture, f"nll_{kind.lower()}")
-picture
+draws = {kind: partial(liza.plot_nll, curves(kind), config.max_length, f"held-out {kind}") for kind in kinds}
+for kind, draw in draws.items():
+    run.log.figure(draw(), f"nll_{kind.lower()}")
+plot.explore_pictures(draws)
 
 # %% [markdown]
 # One curve proves nothing. For each seed the arm is compared with LoRA alone, on the same windows; the interval is Student's
@@ -372,7 +375,7 @@ costs = {"LoRA only": liza.decode_cost(first[liza.CONTROL][0], tokens, contexts)
 costs["LiZA"] = liza.decode_cost(tuned_model, tokens, contexts)
 liza.set_window(tuned_model, config.window, config.sinks)
 costs["LiZA, window"] = liza.decode_cost(tuned_model, tokens, contexts)
-liza.set_window(tuned_model, None)
+tuned_model = liza.set_window(tuned_model, None)
 
 # %% [markdown]
 # CPU seconds of the process on a CPU, medians over the decoded tokens. Bytes are those of the memory behind the cache: keys
@@ -412,7 +415,7 @@ try:
     liza.load_liza(folder)
 except liza.LizaError as error:
     print("refused:", error)
-liza.save_liza(tuned_model, tokenizer, folder)
+folder = liza.save_liza(tuned_model, tokenizer, folder)
 
 # %% [markdown]
 # ## 8 · One sample an arm

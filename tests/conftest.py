@@ -35,6 +35,15 @@ def network_attempts() -> Callable[[], list[str]]:
     return take
 
 
+def pytest_terminal_summary(terminalreporter) -> None:
+    """What was not tested is said where nobody overlooks it."""
+    reasons = {str(report.longrepr[2]) for report in terminalreporter.getreports("skipped")}
+    if reasons:
+        terminalreporter.section("NOT TESTED", sep="!", red=True, bold=True)
+        for reason in sorted(reasons):
+            terminalreporter.write_line(reason.removeprefix("Skipped: "), red=True, bold=True)
+
+
 @pytest.fixture(autouse=True)
 def _no_network(network_attempts):
     """Libraries swallow a failed connection and go on: the test that caused it fails all the same."""

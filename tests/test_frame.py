@@ -21,7 +21,21 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = {
-    *("help", "setup", "demo", "data", "lab", "run", "notebooks", "submission", "score", "validate", "bench"),
+    *(
+        "help",
+        "setup",
+        "demo",
+        "data",
+        "lab",
+        "run",
+        "notebooks",
+        "report",
+        "gallery",
+        "submission",
+        "score",
+        "validate",
+        "bench",
+    ),
     *("test", "test-fast", "lint", "format", "sync", "clean"),
     *(f"kaggle-{verb}" for verb in ("bundle", "rehearsal", "push", "status", "logs", "output", "submit")),
 }
@@ -29,7 +43,7 @@ DOCUMENTS = [
     path
     for pattern in ("*.md", "*/README.md", "docs/**/*.md", "models/arc-*/README.md")
     for path in ROOT.glob(pattern)
-    if not path.relative_to(ROOT).parts[0].startswith((".", "artifacts"))
+    if not path.relative_to(ROOT).parts[0].startswith((".", "artifacts")) and "gallery" not in path.parts
 ]
 KNOBS = {*RunKnobs.model_fields}.union(*(Profile.model_fields[name].annotation.model_fields for name in NOTEBOOKS))
 
@@ -149,7 +163,7 @@ def test_documents_name_what_exists(document):
         for target in re.findall(r"^make ([a-z][a-z-]*)", code):
             assert target in TARGETS, f"no such target: {code}"
         for verb in re.findall(r"^python -m arc_helpers (\w+)", code):
-            assert verb in ("run", "data", "validate", "score", "info", "plan", "chat"), code
+            assert verb in ("run", "data", "validate", "score", "merge", "info", "plan", "chat", "report"), code
         for name in parameters_in(code):
             assert name in KNOBS, f"no such parameter: {code}"
     for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text(encoding="utf-8")):

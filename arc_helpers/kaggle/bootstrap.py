@@ -40,7 +40,7 @@ def start(archive: zipfile.ZipFile, *, wheel: str, sha256: str, needs: list, com
     """
     os.environ.setdefault(STARTED, str(time.time()))
     os.environ["HF_HUB_OFFLINE"] = "1"  # a try to reach the hub would wait for a network that is not there
-    report = {"rerun": is_rerun(), "fallback": write_fallback(competition), "gpus": check_gpus()}
+    report: dict = {"rerun": is_rerun(), "fallback": write_fallback(competition), "gpus": check_gpus()}
     os.environ[GPUS] = str(len(report["gpus"]))
     folder = find_bundle(sha256)
     report["dataset"] = str(folder) if folder else None

@@ -78,7 +78,7 @@ def odd_tasks() -> dict[str, Any]:
     """Public tasks among which are one with extra fields, one with two test inputs, and three malformed ones."""
     small = [task for task in load_tasks("arcagi1/evaluation") if task.max_side <= 8]
     plain, two = small[:3], next(task for task in small if len(task.test) == 2)
-    tasks = {task.id: task.without_answers().to_dict() for task in (*plain, two)}
+    tasks: dict[str, dict] = {task.id: task.without_answers().to_dict() for task in (*plain, two)}
     tasks[plain[0].id] |= {"name": "extra", "difficulty": 3, "tags": ["new", "fields"]}
     ragged = {"train": [{"input": [[1, 0], [1]], "output": [[1]]}], "test": [{"input": [[1]]}, {"input": [[2]]}]}
     return tasks | {"ragged": ragged, "not-a-task": 7, "empty": {}}

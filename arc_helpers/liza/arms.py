@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -33,7 +34,7 @@ def train_arm(
     **training,
 ) -> tuple[nn.Module, Tuned]:
     """Train one arm: CONTROL, or an operator mode by name. training: as in `tune`. Returns (model, what it left)."""
-    options = {"r": r, "lora_alpha": lora_alpha, "quantization": quantization, "seed": seed}
+    options: dict[str, Any] = {"r": r, "lora_alpha": lora_alpha, "quantization": quantization, "seed": seed}
     if arm == CONTROL:
         model, schedule = lora_only(model_dir, **options), None
     else:

@@ -2,20 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from arc_helpers.liza.measure import DecodeCost
+from arc_helpers.plot.curves import DASHES
 from arc_helpers.plot.picture import FONT, Picture
+
+MARKERS = "os^Dv"  # arms differ in these, too, for readers who cannot tell the colours apart
 
 
 def plot_mag(losses: Mapping[str, Sequence[float]], weights: Mapping[str, Sequence[float]]) -> Picture:
     """Above the loss of each arm by step, below the MaG weight: asked for, used, and whatever else is given."""
     picture = Picture(figsize=(8, 5), layout="constrained")
     top, bottom = picture.subplots(2, 1, sharex=True, height_ratios=[3, 2])
-    for name, values in losses.items():
-        top.plot(np.arange(1, len(values) + 1), _smooth(values), lw=1.4, label=name)
+    for i, (name, values) in enumerate(losses.items()):
+        top.plot(np.arange(1, len(values) + 1), _smooth(values), DASHES[i % len(DASHES)], lw=1.4, label=name)
     dashes = {0: {"lw": 4, "alpha": 0.35}, 1: {"lw": 1.4}}
     for i, (name, values) in enumerate(weights.items()):
         bottom.plot(np.arange(1, len(values) + 1), values, label=name, **dashes.get(i, {"lw": 1.2, "ls": "--"}))
@@ -35,7 +39,8 @@ def plot_nll(curves: Mapping[str, np.ndarray], trained: int, title: str, buckets
         means = [nll[:, a:b].mean() for a, b in pairwise(edges)]
         arm, _, windowed = name.partition(", ")
         color = colors.setdefault(arm, f"C{len(colors)}")
-        ax.plot((edges[:-1] + edges[1:]) / 2, means, "--" if windowed else "-", color=color, lw=1.5, label=name)
+        style: dict[str, Any] = {"color": color, "marker": MARKERS[int(color[1:]) % len(MARKERS)], "ms": 4, "lw": 1.5}
+        ax.plot((edges[:-1] + edges[1:]) / 2, means, "--" if windowed else "-", label=name, **style)
     ax.axvline(trained, color="#888888", lw=1)
     ax.annotate(
         "trained length", (trained, 1), (4, -4), ("data", "axes fraction"), "offset points", va="top", fontsize=FONT - 1
@@ -49,10 +54,10 @@ def plot_cost(costs: Mapping[str, Sequence[DecodeCost]]) -> Picture:
     """Milliseconds a token and bytes of the cache, against tokens of context."""
     picture = Picture(figsize=(9, 3.6), layout="constrained")
     left, right = picture.subplots(1, 2)
-    for name, rows in costs.items():
-        contexts = [row.context for row in rows]
-        left.plot(contexts, [row.ms for row in rows], "o-", lw=1.5, ms=4, label=name)
-        right.plot(contexts, [row.bytes / 2**20 for row in rows], "o-", lw=1.5, ms=4, label=name)
+    for i, (name, rows) in enumerate(costs.items()):
+        contexts, line = [row.context for row in rows], f"{MARKERS[i % len(MARKERS)]}-"
+        left.plot(contexts, [row.ms for row in rows], line, lw=1.5, ms=4, label=name)
+        right.plot(contexts, [row.bytes / 2**20 for row in rows], line, lw=1.5, ms=4, label=name)
     for ax in (left, right):
         ax.set_xscale("log", base=2)
         ax.set_xticks(contexts, [f"{context:,}" for context in contexts])
@@ -67,9 +72,9 @@ def plot_cost(costs: Mapping[str, Sequence[DecodeCost]]) -> Picture:
 
 def _smooth(values: Sequence[float], share: float = 0.05) -> np.ndarray:
     """A running mean that follows the losses of single steps."""
-    values = np.asarray(values, dtype=float)
-    width = max(1, int(len(values) * share))
-    padded = np.concatenate([np.full(width - 1, values[:width].mean()), values])
+    losses = np.asarray(values, dtype=float)
+    width = max(1, int(len(losses) * share))
+    padded = np.concatenate([np.full(width - 1, losses[:width].mean()), losses])
     return np.convolve(padded, np.ones(width) / width, mode="valid")
 
 

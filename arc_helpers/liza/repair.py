@@ -145,9 +145,9 @@ class ExactLinearAttention(nn.Module):
         if span:
             streams = [x * span.valid[:, None, :, None] for x in streams]
         streams, history = self._virtual_tokens(streams, span, memory)
-        out, state = chunked_delta_rule(
-            *streams, state=memory.get("state"), chunk=self.library.linear_operator.max_chunk_size
-        )
+        query, key, value, beta = streams
+        chunk = self.library.linear_operator.max_chunk_size
+        out, state = chunked_delta_rule(query, key, value, beta, state=memory.get("state"), chunk=chunk)
         if layer is not None:
             layer.memory = {"state": state, "gate": tail, **history}
         out = out[:, :, self.order - 1 :: self.order]

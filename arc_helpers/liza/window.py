@@ -78,7 +78,7 @@ class WindowedAttention(nn.Module):
         else:
             layer = window_layer(past_key_values, self.layer_idx, self.window, self.sinks)
         blocks = zip(*(x.split(self.window, dim=2) for x in (q, k, v)), strict=True)
-        out = torch.cat([self._block(*block, layer) for block in blocks], dim=2)  # [B, H, L, D]
+        out = torch.cat([self._block(q, k, v, layer) for q, k, v in blocks], dim=2)  # [B, H, L, D]
         return self.o_proj(out.transpose(1, 2).flatten(2)), None
 
     def _block(self, q: Tensor, k: Tensor, v: Tensor, layer: WindowLayer) -> Tensor:

@@ -94,7 +94,8 @@ def _error(kernel: str, device: torch.device, dtype: torch.dtype, heads: int, he
     found = []
     for name, kind in ((kernel, dtype), ("mask", torch.float32)):
         inputs = qkv.to(kind).requires_grad_(True)
-        out = attend(*inputs.unbind(), packed_mask(ids, 1, name))
+        q, k, v = inputs.unbind()
+        out = attend(q, k, v, packed_mask(ids, 1, name))
         (gradient,) = torch.autograd.grad(out.float().square().sum(), inputs)
         found.append((out.float(), gradient.float()))
     return max(((a - b).norm() / b.norm()).item() for a, b in zip(*found, strict=True))

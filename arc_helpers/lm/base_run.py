@@ -95,16 +95,16 @@ def card_of(
     facts["held-out loss"] = f"{score['held_out_loss']:.3f} nats a token"
     scores = {
         "ARC-AGI-2 training without what ARC-AGI-1 has (neither trained on nor scored), greedy, one view, no test-time "
-        "training": (score["held_out_exact"], score["held_out_tasks"])
+        "training": (int(score["held_out_exact"]), int(score["held_out_tasks"]))
     }
     return model_card(title, shares, list(left_out), facts, scores)
 
 
 def main(words: Sequence[str]) -> None:
     """Train, score, save the model with its card and write the run's files."""
-    given = parse_words(words)
+    given: dict[str, Any] = dict(parse_words(words))
     stop_after = float(given.pop("stop_after", 0)) or None
-    own = {name: given.pop(name) for name in ("profile", "seed", "out_dir") if name in given}
+    own: dict[str, Any] = {name: given.pop(name) for name in ("profile", "seed", "out_dir") if name in given}
     own["seed"] = int(own.get("seed", 0))
     knobs = resolve(NOTEBOOK, own.get("profile", "laptop"), given)
     processes = Processes.from_environment()

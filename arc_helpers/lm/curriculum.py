@@ -30,7 +30,7 @@ class Curriculum:
     @property
     def settings(self) -> dict[str, object]:
         """What decides which documents come when, flat: a resumed run compares it by name."""
-        flat = {"curriculum": [[until, m.max_side, m.max_len] for until, m in self.stages]}
+        flat: dict[str, object] = {"curriculum": [[until, m.max_side, m.max_len] for until, m in self.stages]}
         for _, mixture in self.stages:
             flat |= {k: v for k, v in mixture.settings.items() if k not in ("max_side", "max_len")}
         return flat

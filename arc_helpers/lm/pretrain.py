@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +47,7 @@ class Pretrainer:
     def __init__(
         self,
         model: GridLMForCausalLM,
-        source: Mixture | Curriculum,
+        source: Mixture | Curriculum | Any,  # or what gives batches and settings as a Mixture does
         config: PretrainConfig,
         checkpoint: Path | None = None,
         on_metrics: Callable[[dict], None] = lambda metrics: None,
@@ -60,7 +61,7 @@ class Pretrainer:
         self.optimizers = build_optimizers(model, config)
         self.peak = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
         self.step, self.tokens, self.seconds, self.flops, self.cursor, self.stage = 0, 0, 0.0, 0.0, (0, 0), 0
-        self.history: list[dict[str, float]] = []
+        self.history: list[dict[str, Any]] = []
         self.matrices = matrix_parameters(model)
         if checkpoint is not None and checkpoint.exists():
             self._load()

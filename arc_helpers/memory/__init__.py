@@ -19,13 +19,13 @@ _WHERE = {
     "forward_ttt_meta": "meta",
     "MQAR": "mqar",
     "Stream": "decode",
-    "decode": "decode",
     "generate": "decode",
     "load_memory": "decode",
     "save_memory": "decode",
     "Chat": "chat",
     "open_chat": "chat",
     "chat_widget": "widget",
+    "explore_memory": "widget",
     "DialogTokens": "tokens",
     "build_tokenizer": "tokens",
     "Fact": "persona",
@@ -63,6 +63,7 @@ _WHERE = {
     "save_model": "export",
     "plot_bars": "figures",
     "plot_heat_maps": "figures",
+    "plot_memory": "figures",
 }
 __all__ = list(_WHERE)
 __getattr__ = on_first_use(__name__, _WHERE)

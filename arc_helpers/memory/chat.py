@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,11 +14,21 @@ from arc_helpers.memory.tokens import DialogTokens
 HELP = "/memory  what was learned   /save FILE   /load FILE   /forget  start anew   /quit"
 
 
+@dataclass(frozen=True)
+class Exchange:
+    """What was said and answered, and how far the fast weights had moved by then."""
+
+    text: str
+    reply: str
+    moved: float
+
+
 class Chat:
     """Turns of a user and the model. Raises ValueError, one line, for settings and files that do not fit.
 
     learn_from: all turns, the user's, or none. history: turns (a message and its reply) kept as text; they are read
     again, without learning, where a conversation is taken up from a file. temperature 0: the most likely reply.
+    `turns` holds what was said since the conversation began here.
     """
 
     def __init__(
@@ -39,6 +50,7 @@ class Chat:
         self.generator = torch.Generator(model.device).manual_seed(seed)
         self.history: deque[dict] = deque(maxlen=2 * history)
         self.stream = Stream(model)
+        self.turns: list[Exchange] = []
 
     def ask(self, text: str) -> Iterator[str]:
         """The reply, piece by piece. Raises ValueError for an empty message."""
@@ -57,22 +69,29 @@ class Chat:
         if reply and reply[-1] != self.tokens.end:  # cut off: the next turn must not look like part of this one
             self.stream.feed(torch.tensor([[self.tokens.end]], device=self.model.device), self.learn_from == "all")
         self.history += [{"role": "user", "content": text}, {"role": "assistant", "content": shown}]
+        self.turns.append(Exchange(text, shown, self.moved))
 
     def say(self, text: str) -> str:
         """The whole reply."""
         return "".join(self.ask(text))
 
     @property
+    def moved(self) -> float:
+        """How far the fast weights are from where they began: the Euclidean norm of the difference."""
+        return float(self.stream.state.moved(self.model))
+
+    @property
     def memory(self) -> str:
         """A line: inner steps, and how far the fast weights have moved."""
         state = self.stream.state
         refused = f", {int(state.skipped)} refused (not finite)" if state.skipped.any() else ""
-        moved = float(state.moved(self.model))
-        return f"{int(state.updates)} inner steps{refused} in {self.stream.position} tokens, moved by {moved:.3f}"
+        steps = f"{int(state.updates)} inner steps{refused}"
+        return f"{steps} in {self.stream.position} tokens, moved by {self.moved:.3f}"
 
     def forget(self) -> None:
         """Begin a new conversation that remembers nothing."""
         self.history.clear()
+        self.turns.clear()
         self.stream = Stream(self.model)
 
     def save(self, path: str | Path) -> None:

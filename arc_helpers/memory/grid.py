@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def run_cell(
     for condition in CONDITIONS:
         texts = probe_texts(dialogs, n, condition)
         gap = check_reach(model, texts)
-        options = {"learn": condition != "off", "lr_scale": cell.lr, "max_len": max_len}
+        options: dict[str, Any] = {"learn": condition != "off", "lr_scale": cell.lr, "max_len": max_len}
         scores[condition] = answer_scores(model, texts, **options)
     true, off = scores["true"], scores["off"]
     delta = off.answer - true.answer
@@ -102,11 +103,18 @@ def numbers(text: str, kind: type = int) -> list:
         raise ValueError(f"{text}: must be numbers separated by commas, such as 2,5,8") from None
 
 
-def table(rows: Sequence[Mapping], columns: Sequence[str]) -> str:
+class Table(str):
+    """A Markdown text that a notebook shows as a table."""
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+
+def table(rows: Sequence[Mapping], columns: Sequence[str]) -> Table:
     """Rows as Markdown, numbers to three places."""
     head = [" | ".join(columns), " | ".join("---" for _ in columns)]
     lines = [" | ".join(_show(row[name]) for name in columns) for row in rows]
-    return "\n".join(f"| {line} |" for line in [*head, *lines])
+    return Table("\n".join(f"| {line} |" for line in [*head, *lines]))
 
 
 def _show(value) -> str:

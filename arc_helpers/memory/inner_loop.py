@@ -9,6 +9,7 @@ every sequence its own gradient, since no sequence's loss touches another's copy
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -177,7 +178,7 @@ class _Steps:
             part = slice(i, i + self.b)
             here = (hidden[:, part], targets[:, part])
             if learn[:, part].any():
-                options = {"order": self.order, "lr_scale": self.lr_scale}
+                options: dict[str, Any] = {"order": self.order, "lr_scale": self.lr_scale}
                 scores, state = inner_step(self.model, *here, learn[:, part], state, cache, position + i, **options)
             else:
                 with torch.set_grad_enabled(self.order > 0):

@@ -22,8 +22,9 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _slot(says: str, asks: str, answer: str, me: str, values: str) -> Slot:
-    split = [tuple(part.strip() for part in text.split("|")) for text in (says, asks, me)]
-    return Slot(split[0], split[1], answer, split[2], _words(values))
+    split = [tuple(part.strip() for part in text.split("|")) for text in (says, asks)]
+    statement, question, reply = (part.strip() for part in me.split("|"))
+    return Slot(split[0], split[1], answer, (statement, question, reply), _words(values))
 
 
 SLOTS = {

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -176,7 +177,11 @@ class MetaTrainer:
             group["lr"] = config.lr * config.rate(self.step, self.seconds)
         batch = self.batches(self.step)
         micro = config.micro_batch or len(batch.ids)
-        options = {"objective": config.objective, "adapt_share": config.adapt_share, "order": config.order}
+        options: dict[str, Any] = {
+            "objective": config.objective,
+            "adapt_share": config.adapt_share,
+            "order": config.order,
+        }
         total, count = 0.0, 0
         for i in range(0, len(batch.ids), micro):
             part = batch.rows(slice(i, i + micro))

@@ -17,7 +17,7 @@ import torch
 
 from arc_helpers.memory.inner_loop import read
 from arc_helpers.memory.model import TTTForCausalLM
-from arc_helpers.memory.persona import ME, Encoded, PersonaDialogs, pad
+from arc_helpers.memory.persona import ME, Encoded, PersonaDialogs, Turn, pad
 from arc_helpers.memory.tokens import DialogTokens
 
 CONDITIONS = ("true", "off", "swapped", "irrelevant", "shuffled")
@@ -80,7 +80,7 @@ def probe_texts(
 
 def _text(dialogs: PersonaDialogs, index: int, condition: str, prose: Sequence[int]) -> Text:
     drawn, rng = dialogs.draw(index), dialogs.rng(index, condition)
-    told = drawn.told
+    told: Sequence[Turn] = drawn.told
     if condition == "swapped":
         told = dialogs.tell(dialogs.other_values(drawn.facts, rng), rng)
     elif condition == "irrelevant":
@@ -138,7 +138,8 @@ def answer_scores(
         for e, nll, hit in zip(encoded, reading.nll.cpu(), reading.hit.cpu(), strict=True):
             parts.append(_score_one(e, nll[: len(e) - 1].numpy(), hit[: len(e) - 1].numpy()))
     cut = sum(len(text.encoded) > longest for text in texts)
-    return Scores(*map(np.array, zip(*parts, strict=True)), cut=cut, skipped=skipped)
+    answer, first, everything, recall, answers = map(np.array, zip(*parts, strict=True))
+    return Scores(answer, first, everything, recall, answers, cut, skipped)
 
 
 def _score_one(text: Encoded, nll: np.ndarray, hit: np.ndarray) -> tuple[float, float, float, float, int]:

@@ -1,5 +1,7 @@
 """One grid in one pair of axes: ARC colours, borders, digits, and outlines around wrong cells."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, Normalize
@@ -52,7 +54,7 @@ def draw_grid(
     ax.vlines(np.arange(width + 1) - 0.5, -0.5, height - 0.5, color=BORDER, lw=border, clip_on=False)
     if digits:
         inks = [ink_on(color) for color in ARC_COLORS]
-        style = {"fontsize": cell * 0.6, "ha": "center", "va": "center_baseline"}
+        style: dict[str, Any] = {"fontsize": cell * 0.6, "ha": "center", "va": "center_baseline"}
         for (row, column), value in np.ndenumerate(grid):
             ax.text(column, row, str(value), color=inks[value], **style)
     if wrong is not None:
@@ -76,7 +78,7 @@ def _outline(ax: Axes, wrong: np.ndarray, shape: tuple[int, int], cell: float) -
     if wrong.shape != shape:
         raise ValueError(f"wrong: the mask is {wrong.shape}, the grid is {shape}")
     thin = min(1.6, max(0.5, 0.06 * cell))
-    style = {"fill": False, "ec": "white", "lw": thin, "gid": "wrong"}
+    style: dict[str, Any] = {"fill": False, "ec": "white", "lw": thin, "gid": "wrong"}
     around = [withStroke(linewidth=2.5 * thin, foreground="black")]
     for row, column in np.argwhere(wrong):
         ax.add_patch(Rectangle((column - 0.4, row - 0.4), 0.8, 0.8, path_effects=around, **style))

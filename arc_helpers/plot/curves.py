@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -78,12 +79,12 @@ def style_axes(ax: Axes, xlabel: str, ylabel: str, title: str | None = None, log
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_lines(ax: Axes, x, lines: Sequence[tuple[str, Sequence[float]]], color=None, **style) -> None:
+def _draw_lines(ax: Axes, x, lines: Sequence[tuple[str, Any]], color=None, **style) -> None:
     for i, (name, values) in enumerate(lines):
         draw_line(ax, name, values, i, len(lines), x, color, **style)
 
 
-def draw_line(ax: Axes, name: str, values: Sequence[float], i: int, n: int, x, color=None, **style) -> None:
+def draw_line(ax: Axes, name: str, values: Any, i: int, n: int, x, color=None, **style) -> None:
     """Curve i of n: curves differ in colour, and in their dashes for readers who cannot tell the colours apart."""
     # Ten colours are easy to tell apart; beyond that neighbours on a scale are the best one can do.
     palette = matplotlib.colormaps["tab10" if n <= 10 else "turbo"]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 from matplotlib.textpath import TextPath
@@ -97,7 +98,13 @@ def lay_out(
         y += titles[i]
         if i < len(row_labels):
             centre = 1 - (y + heights[i] / 2) / height
-            style = {"rotation": 90, "ha": "center", "va": "center", "fontsize": FONT, "color": "#777777"}
+            style: dict[str, Any] = {
+                "rotation": 90,
+                "ha": "center",
+                "va": "center",
+                "fontsize": FONT,
+                "color": "#777777",
+            }
             picture.text((MARGIN + LINE / 2) / width, centre, row_labels[i], **style)
         x = left
         for panel, column in zip(row, widths, strict=False):
@@ -117,7 +124,7 @@ def make_room_below(picture: Picture, inches: float) -> None:
     after = before + inches
     picture.set_size_inches(width, after)
     for ax in picture.axes:
-        box = ax.get_position()
+        box = ax.get_position(original=True)  # the other would fit it into the new size first
         ax.set_position((box.x0, (box.y0 * before + inches) / after, box.width, box.height * before / after))
     for text in picture.texts:
         text.set_y((text.get_position()[1] * before + inches) / after)

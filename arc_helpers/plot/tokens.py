@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -27,7 +27,7 @@ SIGNS = {"\n": "⏎", "\t": "⇥", " ": "␣"}
 class TokenRow(NamedTuple):
     """One token: `label` is −100 on the prompt, `text` has visible signs for white space."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # a column, not the tuple's method
     id: int
     label: int
     text: str
@@ -80,7 +80,7 @@ class TokenTable:
             lines.append(f'<tr style="background:{TINT[row.part]}">{inner}</tr>')
         return (
             '<table style="border-collapse:collapse;font-family:monospace;font-size:12px">'
-            f'<caption style="text-align:left">{self.summary}</caption>'
+            f'<caption style="text-align:left;white-space:nowrap">{self.summary}</caption>'
             f'<thead><tr style="background:#fff">{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
         )
 
@@ -157,12 +157,11 @@ def plot_tokens(
     places = [(i % columns, LINE_PITCH * (i // columns)) for i in range(len(ids))]
     squares = [Rectangle(place, 1, 1) for place in places]
     under = [Rectangle((x, y + 1), 1, 0.25) for x, y in places]
-    style = {"edgecolor": "#999999", "linewidth": 0.3}
-    ax.add_collection(PatchCollection(squares, facecolor=fills, gid="tokens", **style))
+    ax.add_collection(PatchCollection(squares, facecolor=fills, gid="tokens", edgecolor="#999999", linewidth=0.3))
     ax.add_collection(PatchCollection(under, facecolor=bars, gid="parts"))
     if square * 72 > 6.5:  # smaller text would be noise, and thousands of texts are slow to draw
         _write_texts(ax, places, texts, fills, square * 72)
-    style = {"fontsize": FONT - 2, "color": "#777777", "ha": "right", "va": "center"}
+    style: dict[str, Any] = {"fontsize": FONT - 2, "color": "#777777", "ha": "right", "va": "center"}
     for line in range(lines):
         ax.text(-0.4, line * LINE_PITCH + 0.5, str(line * columns), **style)
 
@@ -184,7 +183,7 @@ def _part(label: int) -> str:
 
 def _write_texts(ax: Axes, places: list, texts: list[str], fills: list[str], points: float) -> None:
     """The first characters of each token in its square, smaller where there are more of them."""
-    style = {"ha": "center", "va": "center", "parse_math": False}  # a lone $ is a token, not a formula
+    style: dict[str, Any] = {"ha": "center", "va": "center", "parse_math": False}  # a lone $ is a token, not a formula
     for (x, y), text, fill in zip(places, texts, fills, strict=True):
         size = points * min(0.6, 1.4 / len(text[:4]))
         ax.text(x + 0.5, y + 0.5, text[:4], fontsize=size, color=ink_on(fill), **style)

@@ -6,10 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
-from arc_helpers.arc import ARC_COLORS, as_grid, compare_grids
+from arc_helpers.arc import ARC_COLORS, as_grid
 from arc_helpers.plot.cells import BORDER, draw_grid, ink_on
 from arc_helpers.plot.curves import style_axes
-from arc_helpers.plot.picture import BAD, FONT, GOOD, INK, Picture
+from arc_helpers.plot.grids import judged
+from arc_helpers.plot.picture import BAD, FONT, INK, Picture
 from arc_helpers.plot.sheet import Cells, Panel, lay_out
 
 #: PAD, end of sequence, then the ten colours
@@ -75,8 +76,8 @@ def plot_segment(
     _image(boxes[2], colors, "latent $z_H$")
     if truth is not None:
         draw_grid(boxes[3], truth, "truth", digits=digits)
-    ax = picture.add_axes((0.835, 0.17, 0.155, 0.58))
-    style_axes(ax, "segment", "", "halting: sure to be right")
+    ax = picture.add_axes((0.825, 0.2, 0.165, 0.55))
+    style_axes(ax, "segment", "", "halting: surely right?")
     ax.plot(range(1, len(q) + 1), q, "o-", color="#0b5cad", ms=3, lw=1.2)
     ax.plot(segment, q[segment - 1], "o", color=INK, ms=8)
     ax.set_ylim(-0.05, 1.05)
@@ -122,15 +123,7 @@ def plot_bars(values: Mapping[str, float], ylabel: str, intervals: Mapping[str, 
 def _answer(grid, title: str, truth) -> Panel:
     if grid is None:
         return Panel(None, f"{title}\nno grid", BAD if truth is not None else INK)
-    grid = as_grid(grid)
-    if truth is None:
-        return Panel(grid, title)
-    diff = compare_grids(grid, truth)
-    if not diff.same_shape:
-        return Panel(grid, f"{title}\n✗ wrong size", BAD)
-    if diff.correct:
-        return Panel(grid, f"{title}\n✓ right", GOOD)
-    return Panel(grid, f"{title}\n✗ {diff.n_wrong} wrong", BAD, wrong=diff.wrong)
+    return judged(grid, title, truth)
 
 
 def _principal_colors(states: np.ndarray) -> np.ndarray:

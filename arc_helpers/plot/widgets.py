@@ -8,6 +8,7 @@ from ipywidgets import HTML, Checkbox, HBox, Image, Layout, SelectionSlider, VBo
 from arc_helpers.plot.picture import INK, Picture
 from arc_helpers.runs.env import detect
 
+WIDE = Layout(width="30em")  # a slider with room for a name beside it
 BUSY = "drawing … (■ in the toolbar stops it)"
 
 
@@ -27,7 +28,8 @@ class Explorer(VBox):
     ) -> None:
         self.controls = controls
         # Bytes in an Image, not a figure in an Output: nothing is shown twice and no old figure flickers.
-        self.picture = Image(format="png", layout=Layout(max_width="100%", object_fit="contain"))
+        # At its own size: a box would stretch it.
+        self.picture = Image(format="png", layout=Layout(max_width="100%", align_self="flex-start"))
         self.table, self.status = HTML(), HTML(layout=Layout(min_width="18em"))
         self._draw, self._table = draw, table
         self._shown: Picture | None = None
@@ -78,7 +80,7 @@ def stepper(what: str, names: Sequence[str]) -> SelectionSlider:
     if not names:
         raise ValueError(f"nothing to explore: no {what} was given")
     options = [(name, i) for i, name in enumerate(names)]
-    return SelectionSlider(description=what, options=options, continuous_update=False)
+    return SelectionSlider(description=what, options=options, continuous_update=False, layout=WIDE)
 
 
 def digits_box() -> Checkbox:

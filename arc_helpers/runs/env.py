@@ -123,8 +123,8 @@ def has_bfloat16(device: str) -> bool:
 
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    ask = getattr(torch.cpu, "get_capabilities", dict)
-    return any(ask().get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    found = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(bool(found.get(name)) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def seed_everything(seed: int) -> None:

@@ -19,7 +19,7 @@ class Mirror:
 class WandbMirror(Mirror):
     """Mirrors to Weights & Biases, in a folder of the run unless WANDB_MODE=online and a key is there."""
 
-    def __init__(self, out_dir: Path, record: dict[str, Any], mode: str):
+    def __init__(self, out_dir: Path, record: dict[str, Any], mode: Any):
         import wandb
 
         self._run = wandb.init(

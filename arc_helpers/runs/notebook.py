@@ -141,6 +141,7 @@ def read_parameters(path: str | Path) -> dict[str, Parameter]:
     comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
     parameters = {}
     for node in ast.parse(source).body:
+        target: ast.expr
         if isinstance(node, ast.AnnAssign) and node.value:
             target, kind = node.target, ast.unparse(node.annotation)
         elif isinstance(node, ast.Assign):

@@ -1,11 +1,10 @@
 """The first line of every notebook: `run = start(...)`."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel
 
 from arc_helpers.runs.config import ConfigError, check_run, knob_names, resolve
 from arc_helpers.runs.env import (
@@ -31,7 +30,7 @@ class Run:
     notebook: str
     profile: str
     seed: int
-    config: BaseModel
+    config: Any  # the notebook's model in runs/config.py
     log: RunLog
     env: Environment
     device: DeviceChoice
@@ -70,6 +69,8 @@ def start(
     earlier = ("metrics.jsonl", "tasks.jsonl", "summary.json") if own.fresh else ("summary.json",)
     for name in earlier:
         (folder / name).unlink(missing_ok=True)
+    # bitsandbytes tells every CPU, when peft imports it, that a kernel could be downloaded
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     env = detect()
     device = choose_device()
     seed_everything(own.seed)

@@ -16,7 +16,33 @@ PAD, EOS, FIRST_COLOR, VOCAB_SIZE = 0, 1, 2, 12
 LAYOUTS = ("official", "buckets", "tight")
 BUCKETS = (10, 16, 20, 30)
 #: numbers of cells a tight canvas may have: few enough to batch by, and at most a fifth is lost
-LENGTHS = (9, 12, 16, 20, 25, 30, 36, 42, 49, 56, 64, 72, 81, 90, 100, 121, 144, 169, 196, 225, 256, 324, 400, 484, 625)
+LENGTHS: tuple[int, ...] = (
+    9,
+    12,
+    16,
+    20,
+    25,
+    30,
+    36,
+    42,
+    49,
+    56,
+    64,
+    72,
+    81,
+    90,
+    100,
+    121,
+    144,
+    169,
+    196,
+    225,
+    256,
+    324,
+    400,
+    484,
+    625,
+)
 LENGTHS += (729, 900)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from arc_helpers.arc import SubmissionWriter, Task, compare_grids, wilson_interval
-from arc_helpers.trm.predict import Prediction
+from arc_helpers.trm.prediction import Prediction
 
 PASSES = (1, 2, 5, 10, 100, 1000)
 

@@ -144,7 +144,9 @@ class TRM(nn.Module):
         mixer = (length, config.inner(length)) if config.mixer == "mlp" else None
         self.embed = nn.Embedding(config.vocab_size, width)
         truncated_normal(self.embed.weight, width**-0.5)
-        self.conditioner = CONDITIONERS[config.conditioning](config.conditioned_rows, config.prefix_len, width)
+        self.conditioner: nn.Module = CONDITIONERS[config.conditioning](
+            config.conditioned_rows, config.prefix_len, width
+        )
         self.blocks = nn.ModuleList(
             Block(width, config.num_heads, config.inner(width), mixer) for _ in range(config.num_layers)
         )
@@ -178,7 +180,8 @@ class TRM(nn.Module):
                 raise ValueError(f"{name}: shape {tuple(given.shape)}, the canvas needs {shape}")
             latents.append(fixed.expand(shape) if given is None else given)
         steps = torch.zeros(rows, dtype=torch.int64, device=self.device)
-        return Carry(*latents, steps, torch.zeros_like(steps, dtype=torch.bool))
+        z_H, z_L = latents
+        return Carry(z_H, z_L, steps, torch.zeros_like(steps, dtype=torch.bool))
 
     def restart(self, carry: Carry, rows: Tensor) -> Carry:
         """The carry in which the rows of a mask [B] stand at the start again."""

@@ -1,5 +1,7 @@
 """Optimizers of TRM: AdamW, AdamATan2 as published, or Muon for matrices; the conditioning's tables on their own."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -56,7 +58,7 @@ def build_optimizers(
 
 
 def _adam(kind: str, rest: list, tables: list, lr: float, lr_tasks: float, weight_decay: float):
-    groups = [{"params": rest}]
+    groups: list[dict[str, Any]] = [{"params": rest}]
     groups += [{"params": tables, "lr": lr_tasks, "weight_decay": 0.0}] if tables else []
     make = AdamATan2 if kind == "adam_atan2" else torch.optim.AdamW
     return make(groups, lr=lr, betas=(0.9, 0.95), weight_decay=weight_decay)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,7 +64,7 @@ def save_trm(model: TRM, folder: str | Path, dataset: ArcDataset | None = None, 
     """
     folder = output_path(folder)
     save_tensors(folder / "model.safetensors", model.state_dict())
-    about = {"model": asdict(model.config), "facts": facts}
+    about: dict[str, Any] = {"model": asdict(model.config), "facts": facts}
     if dataset is not None:
         about["dataset"] = asdict(dataset.options)
         about["task_ids"] = dataset.task_ids

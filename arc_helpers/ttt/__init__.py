@@ -26,6 +26,7 @@ _WHERE = {
     "per_slot_cross_entropy": "multilora",
     "MultiLoraAdamW": "optim",
     "SlotBank": "bank",
+    "answer_logprobs": "score",
     "score_answers": "score",
     "product_of_experts": "select",
     "task_features": "features",

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ def prepare(
 
     store: where it is kept; None keeps all of it in memory. What does not fit there is computed at every step.
     """
-    flat: list[Example] = [example for pool in pools for example in pool]
+    flat: list = [example for pool in pools for example in pool]
     if model.mode != "full":
         flat = _kept(model, flat, store or StateStore(float("inf")))
     return [flat[a:b] for a, b in pairwise(np.cumsum([0, *map(len, pools)]))]
@@ -68,12 +69,12 @@ def slot_losses(model: MultiLoRAModel, examples: Sequence[Example], slots: Tenso
 def answer_logits(model: MultiLoRAModel, examples: Sequence[Example], slots: Tensor) -> tuple[Tensor, Tensor]:
     """Logits [N, n, V] at the positions that predict counted tokens, and those tokens, int64 [N, n], −100 behind the
     last; examples and slots as in `slot_losses`."""
-    examples = [e.load() if isinstance(e, Stored) else e for e in examples]
-    if isinstance(examples[0], AnswerFeatures):
-        hidden, labels = _on(model.lm, [e.hidden for e in examples]), [e.targets for e in examples]
+    loaded: list[Any] = [e.load() if isinstance(e, Stored) else e for e in examples]
+    if isinstance(loaded[0], AnswerFeatures):
+        hidden, labels = _on(model.lm, [e.hidden for e in loaded]), [e.targets for e in loaded]
     else:
-        states = _states(model, examples, slots)
-        answers = [_answer_positions(_encoded(e)) for e in examples]
+        states = _states(model, loaded, slots)
+        answers = [_answer_positions(_encoded(e)) for e in loaded]
         hidden = pad_sequence([s[at.to(s.device)] for s, (at, _) in zip(states, answers, strict=True)], True)
         labels = [targets for _, targets in answers]
     return model.logits(hidden, slots), pad_sequence(labels, True, IGNORE).to(hidden.device)
@@ -94,7 +95,7 @@ def layer_states(
     return _in_order(_layer_states(lm, examples, first_layer, batch_tokens))
 
 
-def _in_order(found: Iterator[tuple[int, States]]) -> list[States]:
+def _in_order(found: Iterator[tuple[int, Any]]) -> list:
     return [states for _, states in sorted(found, key=lambda pair: pair[0])]
 
 
@@ -134,7 +135,7 @@ def _kept(model: MultiLoRAModel, examples: Sequence[Encoded], store: StateStore)
     return kept
 
 
-def _states(model: MultiLoRAModel, examples: Sequence[Example], slots: Tensor) -> Tensor:
+def _states(model: MultiLoRAModel, examples: Sequence[Any], slots: Tensor) -> Tensor:
     """Final hidden states [N, T, H] of examples padded on the right, each with its slot's adapter."""
     lm = model.lm
     ids = _padded(lm, [_encoded(e) for e in examples])
@@ -153,7 +154,7 @@ def _on(lm: LoadedLM, states: Sequence[Tensor]) -> Tensor:
     return pad_sequence([s.to(lm.device, non_blocking=True) for s in states], True)
 
 
-def _encoded(example: Example) -> Encoded:
+def _encoded(example: Any) -> Encoded:
     return example.example if isinstance(example, LayerStates) else example
 
 

@@ -24,11 +24,16 @@ from arc_helpers.ttt.trainer import Job, MultiLoraTrainer, SlotState
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # CUDA; torch's CPU allocator
 
 
-def solve_group(lm: LoadedLM, tasks: Sequence[Task], settings: TTTSettings) -> list[TaskResult]:
+OnLosses = Callable[[dict[str, float]], None]
+
+
+def solve_group(
+    lm: LoadedLM, tasks: Sequence[Task], settings: TTTSettings, on_losses: OnLosses = lambda losses: None
+) -> list[TaskResult]:
     """Train one adapter a task, side by side, then answer every test input in every view.
 
     At most `settings.k` adapters train at a time; where there are more tasks, a slot whose training has ended takes the
-    next one.
+    next one. on_losses({task id: loss}) is called after every step, with NaN for a slot that did not run.
     """
     tasks = [task.without_answers() for task in tasks]
     results = [TaskResult(task.id) for task in tasks]
@@ -40,11 +45,11 @@ def solve_group(lm: LoadedLM, tasks: Sequence[Task], settings: TTTSettings) -> l
         result.notes += [note] if note else []
     model = new_model(lm, [task.id for task in tasks[: settings.k]], settings)
     store = StateStore(settings.cache_gib, settings.cache_disk_gib)
-    examples = prepare(model, pools, store) if settings.steps else pools
+    examples: Sequence[Sequence[Example]] = prepare(model, pools, store) if settings.steps else pools
     trainer = MultiLoraTrainer(model, patience=settings.patience, seed=settings.seed)
     start = group_start(lm, tasks, examples, settings) if settings.group_steps else None
     jobs = [Job(task.id, pool, settings.steps, settings.lr, start) for task, pool in zip(tasks, examples, strict=True)]
-    trained = trainer.run(jobs)
+    trained = trainer.run(jobs, lambda step, losses: on_losses(dict(zip(model.names, losses.tolist(), strict=True))))
     began = time.monotonic()
     for first in range(0, len(tasks), model.num_slots):
         some = slice(first, first + model.num_slots)

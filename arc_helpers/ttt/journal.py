@@ -81,7 +81,7 @@ def identify(lm: LoadedLM, tasks: Iterable[Task], settings: TTTSettings) -> dict
 
 
 def _first_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    for name in before | now:
+    for name in {**before, **now}:
         if name not in now:
             return f"{name} is missing now"
         if name not in before:

@@ -13,7 +13,7 @@ from arc_helpers.arc import SubmissionWriter, Task, TaskFault
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.runs import Deadline, RunLog, append_record, atomic_write_text, plain, progress
 from arc_helpers.ttt.features import task_features
-from arc_helpers.ttt.group import new_model, solve_group, solve_or_split
+from arc_helpers.ttt.group import OnLosses, new_model, solve_group, solve_or_split
 from arc_helpers.ttt.grouping import group_tasks, training_length
 from arc_helpers.ttt.journal import Journal, identify
 from arc_helpers.ttt.pace import Pace, difference, size_of
@@ -58,6 +58,7 @@ def solve_tasks(
     replan: bool = False,
     workers: int = 1,
     ray_address: str | None = None,
+    on_losses: OnLosses = lambda losses: None,
 ) -> Solved:
     """Solve tasks group by group, short ones first; a failed task costs itself only, and is listed with its error.
 
@@ -77,11 +78,14 @@ def solve_tasks(
     workers: from 2 on, groups are solved by so many Ray actors, one a device, on this machine or on the cluster at
     `ray_address`; the attempts are the same, and lines come in the order in which groups are done. With one worker
     Ray is not imported. Raises WorkersError, one line, where there is no Ray or no device.
+
+    on_losses({task id: loss}) is called after every step of a group that is trained in this process, such as a
+    `plot.TrainingMonitor`; with several workers it is not.
     """
     new_model(lm, ["none"], settings)  # what this base cannot have is an error now, not one for every task
     by_id = {task.id: task.without_answers() for task in tasks}
     sizes = {task_id: size_of(task, lm.max_len) for task_id, task in by_id.items()}
-    groups = group_tasks(
+    grouped = group_tasks(
         list(by_id.values()),
         [training_length(task, lm.max_len) for task in by_id.values()],
         settings.k,
@@ -90,7 +94,7 @@ def solve_tasks(
         features=partial(task_features, lm),
         seed=settings.seed,
     )
-    groups = [[task.id for task in group] for group in groups]
+    groups = [[task.id for task in group] for group in grouped]
     journal = Journal(log.out_dir, identify(lm, by_id.values(), settings), groups, resume)
     for table in ("metrics.jsonl", "tasks.jsonl", *(() if resume else ("groups.jsonl",))):
         (log.out_dir / table).unlink(missing_ok=True)
@@ -118,7 +122,7 @@ def solve_tasks(
             say=solved.notes.append,
         )
     else:
-        work = _solve_here(lm, pending, pace, errors)
+        work = _solve_here(lm, pending, pace, errors, on_losses)
     statuses["resumed"] = sum(map(len, done.values()))
     known = ((journal.groups[i], results) for i, results in done.items())
     ended = chain(known, _recorded(work, journal, pace))
@@ -133,12 +137,13 @@ def solve_tasks(
     return solved
 
 
-def _solve_here(lm: LoadedLM, groups: Sequence[Sequence[Task]], pace: Pace, errors: Path) -> Work:
+def _solve_here(lm: LoadedLM, groups: Sequence[Sequence[Task]], pace: Pace, errors: Path, on_losses: OnLosses) -> Work:
     for group in groups:
         results, before = [], pace.deadline.left
         if pace.fits(group):
             given = pace.settings_for(group)
-            results = solve_or_split(lambda p, given=given: solve_group(lm, p, given), group, pace.deadline, errors)
+            solve = lambda part, given=given: solve_group(lm, part, given, on_losses)  # noqa: E731
+            results = solve_or_split(solve, group, pace.deadline, errors)
             pace.took(group, before - pace.deadline.left)
         yield group, results
 

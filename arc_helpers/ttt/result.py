@@ -80,6 +80,8 @@ def _plain(value: Any) -> Any:
 
 
 def _ranked(record: Mapping[str, Any]) -> Ranked:
-    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in record.items()
+    }
     fields = {name: NOT_FINITE.get(value, value) if isinstance(value, str) else value for name, value in fields.items()}
     return Ranked(**{**fields, "grid": as_grid(record["grid"])})

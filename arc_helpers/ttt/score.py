@@ -6,9 +6,18 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from arc_helpers.lm.prompt import IGNORE
+from arc_helpers.lm.prompt import IGNORE, Encoded
+from arc_helpers.ttt.cache import answer_logits
 from arc_helpers.ttt.decode import left_pad
 from arc_helpers.ttt.multilora import MultiLoRAModel
+
+
+@torch.no_grad()
+def answer_logprobs(model: MultiLoRAModel, encoded: Encoded, slot: int) -> np.ndarray:
+    """What `lm.answer_logprobs` says of the base, with adapter `slot` on it: float32 [answer tokens]."""
+    logits, labels = answer_logits(model, [encoded], torch.tensor([slot]))
+    logprobs = logits[0].float().log_softmax(dim=-1)
+    return logprobs.gather(1, labels[0][:, None]).squeeze(1).cpu().numpy()
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """Where computed states are kept: in memory, then in a file, by budget; what fits neither is computed again."""
 
+import io
 import os
 import tempfile
 from collections.abc import Callable
@@ -37,7 +38,8 @@ class StateStore:
         self._memory, self._disk, self._folder = memory_gib * GIB, disk_gib * GIB, folder
         self._budgets = f"{memory_gib:g} GiB of memory and {disk_gib:g} GiB of disk"
         self._gpu: float | None = None
-        self._file, self._end, self._failure = None, 0, ""
+        self._file: io.FileIO | None = None
+        self._end, self._failure = 0, ""
         self.on_disk = self.dropped = 0
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,7 +83,7 @@ def train_slots(
     slots = model.num_slots
     if len(pools) != slots:
         raise ValueError(f"train_slots: {len(pools)} pools for {slots} slots")
-    each = {"steps": steps, "lr": lr}
+    each: dict[str, Any] = {"steps": steps, "lr": lr}
     for name, value in each.items():
         each[name] = [value] * slots if np.ndim(value) == 0 else list(value)
         if len(each[name]) != slots:

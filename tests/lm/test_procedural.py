@@ -164,8 +164,8 @@ def test_sides_too_small_for_any_rule_end_with_a_message():
 
 def test_gallery_shows_every_rule_once():
     shown = list(gallery(np.random.default_rng(0)))
-    assert [name for name, _ in shown] == list(RULES)
-    assert all(pair.output is not None for _, pair in shown)
+    assert [task.id for task in shown] == list(RULES)
+    assert all(task.has_answers and len(task.train) == 2 for task in shown)
 
 
 def test_generation_is_quick_enough_for_pretraining():

@@ -1,5 +1,7 @@
 """`python -m arc_helpers chat`: a conversation over standard input, and one line for what does not fit."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -7,9 +9,11 @@ from typer.testing import CliRunner
 from arc_helpers.cli import app
 from arc_helpers.memory.adapters import add_adapter, save_adapter
 from arc_helpers.memory.chat import Chat
+from arc_helpers.memory.figures import plot_memory
 from arc_helpers.memory.model import TTTConfig, TTTForCausalLM
 from arc_helpers.memory.tokens import DialogTokens
 from arc_helpers.memory.widget import chat_widget
+from arc_helpers.plot import Picture, widgets
 
 TOKENS = DialogTokens()
 
@@ -67,10 +71,42 @@ def test_bad_input_is_one_line(folder, tmp_path):
     assert result.exit_code == 2 and "the model has 99 tokens" in result.output
 
 
-def test_the_widget_talks():
-    box = chat_widget(Chat(fresh(), TOKENS, max_new=4))
-    transcript, line = box.children
+def test_the_widget_talks_and_shows_its_memory_turn_by_turn(monkeypatch):
+    monkeypatch.setattr(widgets, "detect", lambda: SimpleNamespace(headless=False))
+    talk = Chat(fresh(), TOKENS, max_new=4)
+    transcript, line, memory = chat_widget(talk).children
     line.value = "hello <b>you</b> !"
     assert "hello &lt;b>you&lt;/b> !" in transcript.value and "<b>model</b>" in transcript.value and line.value == ""
+    turn, first = memory.controls["turn"], memory.picture.value
+    assert turn.value == turn.max == len(talk.turns) == 1
     line.value = "/memory"
-    assert "inner steps in" in transcript.value
+    assert "inner steps in" in transcript.value and turn.max == 1
+    line.value = "good morning ! " * 8
+    assert turn.value == 2 and memory.picture.value != first
+    assert 0 <= talk.turns[0].moved < talk.turns[1].moved == talk.moved
+    turn.value = 1
+    assert memory.picture.value == plot_memory(talk.turns, 1).to_png()
+
+
+def test_an_interrupt_ends_a_reply_and_not_the_chat(monkeypatch):
+    monkeypatch.setattr(widgets, "detect", lambda: SimpleNamespace(headless=False))
+    talk = Chat(fresh(), TOKENS, max_new=4)
+    transcript, line, _ = chat_widget(talk).children
+
+    def ask(_):
+        yield "I was"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(talk, "ask", ask)
+    line.value = "hello !"
+    assert "I was (stopped)" in transcript.value
+
+
+def test_without_a_front_end_the_memory_is_a_picture():
+    talk = Chat(fresh(), TOKENS, max_new=4)
+    talk.say("hello !")
+    picture = chat_widget(talk)
+    assert isinstance(picture, Picture) and "you: hello !" in picture.axes[0].get_title()
+    assert list(picture.axes[0].lines[0].get_ydata()) == [0.0, talk.moved]
+    talk.forget()
+    assert talk.turns == [] and plot_memory(talk.turns).axes[0].get_title() == "the start"

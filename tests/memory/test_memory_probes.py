@@ -117,7 +117,9 @@ def test_a_cell_has_every_control(talker):
     assert all(isinstance(v, int | float | str) for v in row.values())
     rows = run_grid({"base": talker}, TOKENS, 2, {"facts": [1, 2], "lr": [0.5, 1.0]})
     assert [(r["facts"], r["lr"]) for r in rows] == [(1, 0.5), (1, 1.0), (2, 0.5), (2, 1.0)]
-    text = table(rows, ["facts", "lr", "post"]).splitlines()
+    found = table(rows, ["facts", "lr", "post"])
+    assert found._repr_markdown_() == found, "a notebook draws it"
+    text = found.splitlines()
     assert text[0] == "| facts | lr | post |" and len(text) == 6
 
 

@@ -1,5 +1,8 @@
 """What every notebook has in common, checked without running one."""
 
+import ast
+import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +57,30 @@ def test_cells_are_short(notebook):
         # a list of knobs is looked up, not followed: one line each, which is its help text
         most = 45 if "parameters" in cell.metadata.get("tags", []) else 25
         assert len(lines) <= most, f"{len(lines)} lines: {lines[0]}"
+
+
+def test_the_story_is_told_in_prose(notebook):
+    """More prose cells than code cells, half of the code cells at most 10 lines, no function over 15."""
+    prose = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
+    stories = [cell.source for cell in code(notebook) if "parameters" not in cell.metadata.get("tags", [])]
+    assert len(prose) > len(stories) + 1
+    lengths = [sum(bool(line.strip()) for line in source.splitlines()) for source in stories]
+    assert statistics.median(lengths) <= 10, sorted(lengths)
+    for source in stories:
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 15, node.name
+
+
+def test_there_is_something_to_move(path, notebook):
+    """A reader finds a slider in every notebook; what it does is tested in a browser."""
+    sources = "".join(cell.source for cell in code(notebook))
+    assert re.search(r"\b(plot|memory|liza|pictures)\.explore_\w+\(", sources), f"{path.stem} has no explorer"
+
+
+def test_times_are_told_for_three_machines(notebook):
+    told = next(cell.source for cell in notebook.cells if "**Time**" in cell.source).split("**Time**")[1]
+    assert "CPU" in told and "T4" in told and "H200" in told and "estimate" in told
 
 
 def test_the_story_opens_and_ends_as_in_the_others(path, notebook):

@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
 from arc_helpers.arc import ARC_COLORS
-from arc_helpers.plot import plot_tokens, token_table
+from arc_helpers.plot import plot_probabilities, plot_tokens, token_table
 
 SYMBOLS = [*"0123456789", "\n", "<out>", " "]
 IDS = [11, 1, 2, 10, 3, 4, 10]
@@ -71,6 +72,28 @@ def test_a_table_can_start_anywhere():
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         token_table(*arguments)
+
+
+def test_a_column_a_model_says_how_likely_each_answer_token_was():
+    logprobs = {"base": [math.log(0.25)] * 3, "adapter": [0.0, math.log(0.5), 0.0]}
+    table = token_table(IDS, LABELS, symbol, logprobs=logprobs)
+    lines = table.to_text().splitlines()
+    assert lines[1].split()[-2:] == ["base", "adapter"]
+    assert [line.split()[-2:] for line in lines[-3:]] == [["0.250", "1.000"], ["0.250", "0.500"], ["0.250", "1.000"]]
+    assert lines[5].endswith("prompt"), "the prompt has none"
+    html = table._repr_html_()
+    assert html.count(">0.250</td>") == 3 and html.count(">0.500</td>") == 1 and "adapter</th>" in html
+    with pytest.raises(ValueError, match="logprobs: 2 given for 3 answer tokens"):
+        token_table(IDS, LABELS, symbol, logprobs={"base": [0.0, 0.0]})
+
+
+def test_probabilities_have_a_row_a_model_and_a_number_a_token():
+    picture = plot_probabilities([3, 4, 10], symbol, {"base": np.log([0.25, 0.01, 1]), "adapter": np.log([0.5, 1, 1])})
+    texts = [text.get_text() for text in picture.axes[0].texts]
+    assert texts == [*("3", "25", "50"), *("4", "1", "100"), *("⏎", "100", "100"), "answer", "base", "adapter"]
+    assert len(picture.axes[0].patches) == 9 and picture.to_png()
+    with pytest.raises(ValueError, match="base: 2 log-probabilities for 1 answer tokens"):
+        plot_probabilities([3], symbol, {"base": [0.0, 0.0]})
 
 
 def test_the_html_escapes_tokens_and_colours_the_parts():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from arc_helpers.plot.trm import plot_bars, plot_canvases, plot_latents, plot_segments
+from arc_helpers.plot.trm import plot_bars, plot_canvases, plot_latents, plot_segment, plot_segments
 
 GRID = np.array([[1, 2], [3, 4]])
 
@@ -23,9 +23,9 @@ def test_segments_show_how_an_answer_grows():
     assert titles(picture) == [
         "question · 2×2",
         "segment 1\nhalt 0.00\nno grid",
-        "segment 2 · 1×1\nhalt 0.10\n✗ wrong size",
-        "segment 3 · 2×2\nhalt 0.40\n✗ 1 wrong",
-        "segment 4 · 2×2\nhalt 0.98\n✓ right",
+        "segment 2 · 1×1\nhalt 0.10\n✗ wrong size 1×1",
+        "segment 3 · 2×2\nhalt 0.40\n✗ 1 cell wrong",
+        "segment 4 · 2×2\nhalt 0.98\n✓ solved",
         "truth · 2×2",
     ]
     assert [outlined(ax) for ax in picture.axes] == [0, 0, 0, 1, 0, 0]
@@ -41,6 +41,8 @@ def test_canvases_mark_the_border():
     assert ax.get_title() == "input\n3×3" and [t.get_text() for t in ax.texts] == ["E"] * 3
     image = ax.images[0].get_array()
     assert np.allclose(image[0, 0], 0) and np.allclose(image[2], 1) and picture.to_png()
+    [ax] = plot_canvases([("input", tokens)], digits=True).axes
+    assert [t.get_text() for t in ax.texts] == ["0", "1", "E", "E", "E"], "padding has no number"
     with pytest.raises(ValueError, match="no canvas was given"):
         plot_canvases([])
 
@@ -61,6 +63,28 @@ def test_latents_have_a_picture_a_segment():
         plot_latents({"z_H": states}, (2, 2))
     with pytest.raises(ValueError, match=r"as many segments of each, got \[2, 3\]"):
         plot_latents({"z_H": states, "z_L": states[:2]}, (2, 3))
+
+
+def test_latents_in_gray_are_gray():
+    states = np.random.default_rng(0).normal(size=(2, 6, 8))
+    image = plot_latents({"z_H": states}, (2, 3), gray=True).axes[0].images[0].get_array()
+    assert np.ptp(image, axis=-1).max() == 0 < np.ptp(image)
+
+
+def test_one_segment_is_shown_with_its_latent_and_its_halt():
+    states = np.random.default_rng(0).normal(size=(2, 4, 3))
+    picture = plot_segment(GRID, [[[9, 2], [3, 4]], GRID], [0.2, 0.9], states, 1, truth=GRID)
+    assert titles(picture) == [
+        "question · 2×2",
+        "after segment 1 · 2×2\n✗ 1 cell wrong",
+        "latent $z_H$",
+        "truth · 2×2",
+        "halting: surely right?",
+    ]
+    assert [outlined(ax) for ax in picture.axes] == [0, 1, 0, 0, 0]
+    assert len(plot_segment(GRID, [None, GRID], [0.2, 0.9], states, 1).axes) == 4, "no truth, no panel for it"
+    with pytest.raises(ValueError, match="2 answers, 1 halts and 2 latents: must be as many"):
+        plot_segment(GRID, [GRID, GRID], [0.2], states, 1)
 
 
 def test_bars_have_their_numbers_and_intervals():

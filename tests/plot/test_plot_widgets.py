@@ -2,18 +2,24 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from arc_helpers.plot import (
     Explorer,
     Picture,
     explore_augmentations,
+    explore_candidates,
+    explore_pictures,
     explore_predictions,
+    explore_segments,
     explore_tasks,
     explore_tokens,
+    plot_pair,
     plot_task,
     widgets,
 )
+from arc_helpers.plot import explorers as explorers_module
 
 
 @pytest.fixture(params=[False, True], ids=["live", "headless"])
@@ -34,18 +40,41 @@ def explorers(task) -> dict:
         (task, [([[0]], [[9, 0, 4]])] * 2, task.answers()),
         (other.without_answers(), [([[0]], [[1]])], None),
     ]
+    answers = [
+        SimpleNamespace(grid=[[9, 0, 4]], votes=2, logprob=-0.1, views=("r0", "r1"), product=-0.5),
+        SimpleNamespace(grid=[[9, 0, 0]], votes=1, logprob=-0.9, views=("r2",), product=None),
+    ]
+    walls = [("little", answers, [[9, 0, 4]]), ("other", answers[:1], None)]
+    latents = np.random.default_rng(0).normal(size=(2, 2, 5))
+    segments = ([[1, 2]], [[[1, 0]], [[2, 1]]], [0.1, 0.9], latents, [[2, 1]])
+    likely = {"base": [[-1.0], [-2.0] * 10], "adapter": [[-0.1], [-0.2] * 10]}
     return {
-        "tasks": (lambda: explore_tasks([task, other]), {"task": 1, "digits": True}),
+        "tasks": (
+            lambda: explore_tasks([task, other]),
+            {"task": 1, "digits": True, "pairs": (2, 10), "side": (9, 30)},
+        ),
+        "sets": (lambda: explore_tasks({"a": [task], "b": [other]}), {"set": "b"}),
         "augmentations": (
             lambda: explore_augmentations(task),
             {"pair": 1, "rotation": 2, "flip": True, "colors": 7, "digits": True},
         ),
         "predictions": (lambda: explore_predictions(results), {"task": 1, "digits": True}),
-        "tokens": (lambda: explore_tokens(encoded, symbols.__getitem__), {"sequence": 1}),
+        "candidates": (lambda: explore_candidates(walls), {"test": 1, "digits": True}),
+        "segments": (lambda: explore_segments(*segments), {"segment": 2, "digits": True}),
+        "pictures": (
+            lambda: explore_pictures({"one": lambda: plot_task(task), "two": lambda: plot_pair(task.train[0])}),
+            {"picture": 1},
+        ),
+        "tokens": (
+            lambda: explore_tokens(encoded, symbols.__getitem__, logprobs=likely),
+            {"sequence": 1, "model": "adapter"},
+        ),
     }
 
 
-@pytest.mark.parametrize("name", ["tasks", "augmentations", "predictions", "tokens"])
+@pytest.mark.parametrize(
+    "name", ["tasks", "sets", "augmentations", "predictions", "candidates", "segments", "pictures", "tokens"]
+)
 def test_every_knob_changes_the_picture(task, headless, name):
     explore, changes = explorers(task)[name]
     explorer = explore()
@@ -58,6 +87,54 @@ def test_every_knob_changes_the_picture(task, headless, name):
         assert before.startswith(b"\x89PNG")
         explorer.controls[control].value = value
         assert bytes(explorer.picture.value) != before, control
+        assert explorer.status.value == "", "it no longer says that it draws"
+
+
+@pytest.mark.parametrize("headless", [False], indirect=True)
+def test_filters_leave_the_tasks_that_match(task, headless):
+    other = type(task)("other", task.train[:1], task.test[:1])
+    explorer = explore_tasks([task, other])
+    chosen = explorer.controls["task"]
+    shown = lambda: [name for name, _ in chosen.options]  # noqa: E731
+    assert shown() == ["little (1 of 2)", "other (2 of 2)"]
+    explorer.controls["pairs"].value = (1, 1)
+    assert shown() == ["other (1 of 1)"] and explorer.picture.value == plot_task(other).to_png()
+    explorer.controls["colors"].value = (9, 10)
+    assert shown() == ["no task matches"] and chosen.value == 0
+    explorer.controls["pairs"].value = (1, 10)
+    # colours 0 to 3 in the demonstrations, 4 to 9 in the test inputs; `other` has one demonstration and one test
+    assert shown() == ["little (1 of 1)"]
+
+
+@pytest.mark.parametrize("headless", [False], indirect=True)
+def test_one_picture_a_change_and_none_when_it_is_interrupted(task, headless, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(explorers_module, "plot_task", lambda task, digits: drawn.append(task.id) or plot_task(task))
+    explorer = explore_tasks([task, type(task)("other", task.train[:1], task.test[:1])])
+    explorer.controls["task"].value = 1
+    explorer.controls["pairs"].value = (2, 10)  # which turns the other knob back to 0, too
+    assert drawn == ["little", "other", "little"]
+
+    before = explorer.picture.value
+    monkeypatch.setattr(explorers_module, "plot_task", interrupted)
+    explorer.controls["digits"].value = True
+    assert explorer.picture.value == before and explorer.status.value.startswith("stopped")
+
+
+def test_it_says_that_it_draws(task):
+    seen = []
+
+    def draw(digits: bool) -> Picture:
+        seen.append(explorer.status.value if seen else "")
+        return plot_task(task, digits=digits)
+
+    explorer = Explorer({"digits": widgets.digits_box()}, draw)
+    explorer.controls["digits"].value = True
+    assert seen == ["", widgets.BUSY] and explorer.status.value == ""
+
+
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("headless", [False], indirect=True)
@@ -83,6 +160,7 @@ def test_the_token_table_starts_where_the_slider_says(task, headless):
     assert explorer.picture.value == picture, "the strip shows the whole sequence"
     explorer.controls["sequence"].value = 0
     assert "3 tokens" in explorer.table.value, "a start beyond the end of a shorter sequence is no error"
+    assert ">0.368<" in explorer.table.value and ">0.905<" in explorer.table.value, "a column a model"
 
 
 @pytest.mark.parametrize("headless", [False], indirect=True)

@@ -6,7 +6,7 @@ from trm_models import EVALUATION
 
 from arc_helpers.arc import Pair, SubmissionWriter, Task, TaskError, num_tests_of, score_submission, wilson_interval
 from arc_helpers.trm.evaluate import score_segments, score_votes, vote, write_votes
-from arc_helpers.trm.predict import Prediction
+from arc_helpers.trm.prediction import Prediction
 
 RIGHT = EVALUATION[0].test[0].output
 

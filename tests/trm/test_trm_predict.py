@@ -12,7 +12,7 @@ from arc_helpers.arc import Transform
 from arc_helpers.trm.canvas import Canvas, place
 from arc_helpers.trm.data import DatasetError, Query, build_arc_dataset
 from arc_helpers.trm.model import Segment
-from arc_helpers.trm.predict import choose_views, load_predictions, predict, save_predictions
+from arc_helpers.trm.prediction import choose_views, load_predictions, predict, save_predictions
 
 
 def model_for(dataset, conditioning="shared", **fields):

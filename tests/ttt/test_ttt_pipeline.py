@@ -76,6 +76,15 @@ def test_a_run_leaves_what_it_should(gridlm, tasks, tmp_path):
     assert {key for m in run.metrics for key in m} == {"step", "loss_mirror", "loss_fill", "loss_first"}
 
 
+def test_every_step_can_be_watched(gridlm, tasks, tmp_path):
+    seen = []
+    run = Run(tmp_path, gridlm, tasks, on_losses=seen.append)
+    assert len(seen) == 2 * QUICK.steps, "two groups, one after another"
+    for task_id, result in run.results.items():
+        watched = [losses[task_id] for losses in seen if task_id in losses]
+        np.testing.assert_array_equal(watched, result.losses)
+
+
 def test_prediction_texts_hold_the_attempts(gridlm, tasks, tmp_path):
     run = Run(tmp_path, gridlm, tasks)
     answered = next(r for r in run.results.values() if r.ranked[0])
@@ -166,11 +175,11 @@ def out_of_memory(limit: int, error: Exception):
     """solve_group on a machine that holds `limit` tasks at once; and the sizes that were tried."""
     original, tried = pipeline.solve_group, []
 
-    def small_machine(lm, group, settings):
+    def small_machine(lm, group, settings, on_losses):
         tried.append(len(group))
         if len(group) > limit:
             raise error
-        return original(lm, group, settings)
+        return original(lm, group, settings, on_losses)
 
     return small_machine, tried
 
@@ -363,10 +372,10 @@ def timed_run(folder, gridlm, tasks, monkeypatch, budget, **options):
     """A run whose groups take what `seconds_of` says; and the ids of the tasks of each group that was started."""
     clock, started, original = Clock(), [], pipeline.solve_group
 
-    def slow(lm, group, settings):
+    def slow(lm, group, settings, on_losses):
         started.append([task.id for task in group])
         clock.now += sum(seconds_of(task, lm, settings) for task in group)
-        return original(lm, group, settings)
+        return original(lm, group, settings, on_losses)
 
     monkeypatch.setattr(pipeline, "solve_group", slow)
     settings = dataclasses.replace(QUICK, k=1)

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from arc_helpers import lm as language_models
+from arc_helpers.arc import Pair, Task
 from arc_helpers.lm.prompt import encode
 from arc_helpers.ttt.decode import generate_with_lora
 from arc_helpers.ttt.multilora import MODES, MultiLoRAModel
-from arc_helpers.ttt.score import score_answers
+from arc_helpers.ttt.score import answer_logprobs, score_answers
 
 NAMES = ["a", "b", "c"]
 SLOTS = [0, 1, 2, 1, 2, 0, 2, 0, 1]
@@ -84,3 +86,17 @@ def test_nothing_to_score(lm, prompts):
     model = MultiLoRAModel(lm, NAMES, r=4)
     assert score_answers(model, [], [], []) == []
     assert [len(s) for s in score_answers(model, prompts[:2], [0, 1], [[], []])] == [0, 0]
+
+
+def test_each_answer_token_on_its_own(model, lm):
+    """With an adapter, its log-probabilities in one plain forward; with an untrained one, the base's."""
+    encoded = encode(Task("t", (Pair([[1, 2]], [[2, 1]]),), (Pair([[3, 4]], [[4, 3]]),)), lm.vocabulary)
+    found = answer_logprobs(model, encoded, 1)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(encoded.input_ids)[None], torch.tensor([1]))[0].log_softmax(-1)
+    answer = range(encoded.prompt_length, len(encoded))
+    np.testing.assert_allclose(found, [logits[i - 1, encoded.input_ids[i]].item() for i in answer], atol=1e-5)
+    untrained = MultiLoRAModel(lm, NAMES, r=4, mode=model.mode)
+    np.testing.assert_allclose(
+        answer_logprobs(untrained, encoded, 1), language_models.answer_logprobs(lm, encoded), atol=1e-5
+    )

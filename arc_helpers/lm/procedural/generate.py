@@ -110,11 +110,12 @@ def generate_task(rng: np.random.Generator, max_side: int = 12, n_pairs: int = 5
     return Task(id=identity, train=pairs[:-1], test=pairs[-1:], source=name)
 
 
-def gallery(rng: np.random.Generator, max_side: int = 12) -> Iterator[tuple[str, Pair]]:
-    """One example of every rule, as (name, pair)."""
+def gallery(rng: np.random.Generator, max_side: int = 12) -> Iterator[Task]:
+    """A task of every rule, called by its name: two demonstrations and a test input with its answer."""
     for name, entry in RULES.items():
         drawn = (draw_pairs([entry], rng, max_side, 3) for _ in range(ROUNDS))
         pairs = next((p for p in drawn if p is not None), None)
         if pairs is None:
             raise ValueError(f"rule {name} does not fit sides up to {max_side}")
-        yield name, Pair(*pairs[0])
+        first, second, last = (Pair(*pair) for pair in pairs)
+        yield Task(name, (first, second), (last,), source="procedural")

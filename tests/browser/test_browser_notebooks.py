@@ -1,0 +1,46 @@
+"""Every notebook as a reader meets it: JupyterLab in a real browser, all cells run, a slider moved."""
+
+import logging
+from pathlib import Path
+
+import browser_lab as lab
+import papermill
+import pytest
+
+PATHS = sorted((lab.ROOT / "notebooks").glob("*.ipynb"))
+SECONDS = 300  # a notebook at most
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(lab.chromium() is None, reason=lab.NO_CHROMIUM),
+]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> Path:
+    """Copies of the notebooks with the smallest profile, writing where no other test writes."""
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # it cannot read `int | None`
+    folder = tmp_path_factory.mktemp("lab")
+    for path in PATHS:
+        out = folder / "out" / path.stem
+        values = {"profile": "tiny", "out_dir": str(out)}
+        if "out_model" in papermill.inspect_notebook(path):
+            values["out_model"] = str(out / "model")
+        papermill.execute_notebook(path, folder / path.name, parameters=values, prepare_only=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def address(folder) -> str:
+    with lab.jupyter_lab(folder) as address:
+        yield address
+
+
+@pytest.mark.parametrize("name", [path.name for path in PATHS])
+def test_a_reader_runs_it_and_moves_a_slider(name, address, folder):
+    with lab.open_page() as (page, outside), lab.open_notebook(page, address, name):
+        state = lab.run_all(page, SECONDS)
+        lab.photograph(page, Path(name).stem)
+        assert state["errors"] == state["stderr"] == [] and state["run"] == state["code"]
+        moved = lab.move_first_slider(page, Path(name).stem)
+        assert moved, "no slider changed its picture"
+        assert outside == [], "the page asked for something outside this machine"

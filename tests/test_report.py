@@ -1,0 +1,120 @@
+"""The report of finished runs: whole without a network, and with all their numbers."""
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from typer.testing import CliRunner
+
+from arc_helpers.cli import app
+from arc_helpers.report import ReportError, find_runs, formula_to_html, write_gallery, write_site
+
+DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PROSE = "# 09 · A story\n\nHere $z_H$ is $f(x)$, and\n\n$$\\tfrac{a}{b} \\text{ or } 2$$\n\nIt costs $5."
+
+
+def make_run(folder: Path, name: str = "09_story", **numbers) -> Path:
+    """A finished run with a picture, a table and text."""
+    new = nbformat.v4
+    picture = new.new_output("display_data", data={"image/png": DOT, "text/plain": "<Picture>"})
+    printed = new.new_output("stream", name="stdout", text="solved 1 of 2\n")
+    cells = [new.new_markdown_cell(PROSE), new.new_code_cell("draw()", outputs=[picture, printed], execution_count=1)]
+    notebook = new.new_notebook(cells=cells)
+    folder.mkdir(parents=True)
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+    summary = {"notebook": name, "profile": "tiny", "seed": 0, "seconds": 90, "device": "cpu", "dtype": "float32"}
+    summary |= {"git": "abc", "version_python": "3.11", **numbers}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def addresses(page: str) -> list[str]:
+    """All that a page loads or leads to."""
+    return re.findall(r"""(?:src|href)=["']?([^"'\s>]+)|url\(["']?([^"')]+)""", page)
+
+
+def test_a_page_is_whole_in_itself(tmp_path):
+    runs = find_runs(make_run(tmp_path / "run", solved=1, share=0.12345678))
+    index = write_site(runs, tmp_path / "site")
+    page = (tmp_path / "site" / "09_story.html").read_text()
+    assert "solved 1 of 2" in page and f"data:image/png;base64,{DOT}" in page
+    assert 'alt="Picture to: Here z_H is f(x), and"' in page and "<script" not in page
+    loaded = ["".join(found) for found in addresses(page)]
+    assert all(address.startswith(("data:", "#")) for address in loaded), loaded
+    text = index.read_text()
+    assert "<td>solved<td>1" in text and "<td>share<td>0.1235" in text and "<td>1.5</td>" in text
+    assert "".join(addresses(text)[0]) == "09_story.html"
+
+
+def test_formulas_are_pictures_with_their_text(tmp_path):
+    runs = find_runs(make_run(tmp_path / "run"))
+    write_site(runs, tmp_path / "site")
+    page = (tmp_path / "site" / "09_story.html").read_text()
+    drawn = re.findall(r'<img alt="([^"]+)" src="data:image/svg', page)
+    assert drawn == ["z_H", "f(x)", r"\tfrac{a}{b} \text{ or } 2"] and "costs $5." in page
+    drawn = re.search(r"svg\+xml;base64,([^\"]+)", formula_to_html(r"\nabla \ell_t"))[1]
+    assert b"<svg" in base64.b64decode(drawn)
+    assert formula_to_html(r"\nosuchcommand{x} < 1") == r"<code>\nosuchcommand{x} &lt; 1</code>"
+
+
+def test_every_formula_of_the_notebooks_can_be_drawn():
+    """A command that mathtext does not know would stand in the report as LaTeX."""
+    from arc_helpers.report import FORMULA
+
+    folder = Path(__file__).parents[1] / "notebooks"
+    sources = [
+        cell.source
+        for path in folder.glob("*.ipynb")
+        for cell in nbformat.read(path, as_version=4).cells
+        if cell.cell_type == "markdown"
+    ]
+    formulas = {m[1] or m[2] for source in sources for m in FORMULA.finditer(source)}
+    assert len(formulas) >= 20
+    assert [f for f in formulas if not formula_to_html(f).startswith("<img")] == []
+
+
+def test_runs_of_one_notebook_are_told_apart(tmp_path):
+    for name in ("a", "b/c"):
+        make_run(tmp_path / "runs" / name)
+    make_run(tmp_path / "runs" / "other", "08_other")
+    (tmp_path / "runs" / "unfinished").mkdir()
+    index = write_site(find_runs(tmp_path / "runs"), tmp_path / "site")
+    pages = {path.name for path in index.parent.iterdir()}
+    assert pages == {"index.html", "08_other.html", "09_story-a.html", "09_story-b-c.html"}
+
+
+def test_the_gallery_is_markdown_with_pictures(tmp_path):
+    runs = find_runs(make_run(tmp_path / "run"))
+    (tmp_path / "gallery").mkdir()
+    (tmp_path / "gallery" / "old.md").write_text("from an earlier time")
+    index = write_gallery(runs, tmp_path / "gallery")
+    assert "| [09_story](09_story.md) | tiny | 1.5 | cpu |" in index.read_text()
+    page = (tmp_path / "gallery" / "09_story.md").read_text()
+    [(text, picture)] = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", page)
+    assert text == "Picture to: Here z_H is f(x), and"
+    assert (tmp_path / "gallery" / picture).read_bytes() == base64.b64decode(DOT)
+    assert "$z_H$" in page and "solved 1 of 2" in page
+    assert not (tmp_path / "gallery" / "old.md").exists()
+
+
+def test_the_command_says_where_it_is_or_that_there_is_nothing(tmp_path):
+    make_run(tmp_path / "runs" / "run")
+    done = CliRunner().invoke(app, ["report", str(tmp_path / "runs")])
+    assert done.exit_code == 0 and done.output.strip() == f"1 runs: {tmp_path / 'runs' / 'report' / 'index.html'}"
+    nothing = CliRunner().invoke(app, ["report", str(tmp_path / "none")])
+    assert nothing.exit_code == 2 and "no finished run below it" in nothing.output
+    with pytest.raises(ReportError, match="no finished run"):
+        find_runs(tmp_path / "none")
+
+
+def test_the_committed_gallery_is_small_and_whole():
+    folder = Path(__file__).parents[1] / "docs" / "gallery"
+    pages = {path.stem for path in folder.glob("*.md")} - {"README"}
+    assert pages and pages <= {path.stem for path in (folder.parents[1] / "notebooks").glob("*.ipynb")}
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 5e6
+    for page in folder.glob("*.md"):
+        for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text()):
+            assert (folder / picture).is_file(), f"{page.name}: {picture}"
