@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from arc_helpers.runs import atomic_write_text
+from arc_helpers.runs.env import project_root
 
 FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$\w])\$([^$\n]+?)\$(?!\w)", re.S)
 #: what matplotlib's mathtext calls otherwise
@@ -89,7 +90,8 @@ def write_site(runs: list[RunFolder], out: str | Path) -> Path:
 def write_gallery(runs: list[RunFolder], out: str | Path) -> Path:
     """A Markdown page a run with its pictures beside it, and README.md with the list; returns that.
 
-    The folder is written anew. A code host shows such pages; formulas are left to it.
+    The folder is written anew. A code host shows such pages; formulas are left to it. Paths of this machine become
+    relative to the project.
     """
     import nbformat
     from nbconvert import MarkdownExporter
@@ -108,7 +110,7 @@ def write_gallery(runs: list[RunFolder], out: str | Path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
             body = body.replace(f"![png]({picture})", f"![{texts[i]}]({name}/{target.name})")
-        atomic_write_text(out / f"{name}.md", body)
+        atomic_write_text(out / f"{name}.md", body.replace(f"{project_root()}/", "").replace(str(project_root()), "."))
         minutes, device = run.summary["seconds"] / 60, run.summary["device"]
         lines.append(f"| [{name}]({name}.md) | {run.summary['profile']} | {minutes:.1f} | {device} |")
     atomic_write_text(out / "README.md", "\n".join(lines) + "\n")

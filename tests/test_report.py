@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from arc_helpers.cli import app
 from arc_helpers.report import ReportError, find_runs, formula_to_html, write_gallery, write_site
 
+ROOT = Path(__file__).parents[1]
 DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 PROSE = "# 09 · A story\n\nHere $z_H$ is $f(x)$, and\n\n$$\\tfrac{a}{b} \\text{ or } 2$$\n\nIt costs $5."
 
@@ -20,7 +21,7 @@ def make_run(folder: Path, name: str = "09_story", **numbers) -> Path:
     """A finished run with a picture, a table and text."""
     new = nbformat.v4
     picture = new.new_output("display_data", data={"image/png": DOT, "text/plain": "<Picture>"})
-    printed = new.new_output("stream", name="stdout", text="solved 1 of 2\n")
+    printed = new.new_output("stream", name="stdout", text=f"solved 1 of 2 in {ROOT}/artifacts\n")
     cells = [new.new_markdown_cell(PROSE), new.new_code_cell("draw()", outputs=[picture, printed], execution_count=1)]
     notebook = new.new_notebook(cells=cells)
     folder.mkdir(parents=True)
@@ -64,7 +65,7 @@ def test_every_formula_of_the_notebooks_can_be_drawn():
     """A command that mathtext does not know would stand in the report as LaTeX."""
     from arc_helpers.report import FORMULA
 
-    folder = Path(__file__).parents[1] / "notebooks"
+    folder = ROOT / "notebooks"
     sources = [
         cell.source
         for path in folder.glob("*.ipynb")
@@ -96,7 +97,7 @@ def test_the_gallery_is_markdown_with_pictures(tmp_path):
     [(text, picture)] = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", page)
     assert text == "Picture to: Here z_H is f(x), and"
     assert (tmp_path / "gallery" / picture).read_bytes() == base64.b64decode(DOT)
-    assert "$z_H$" in page and "solved 1 of 2" in page
+    assert "$z_H$" in page and "solved 1 of 2 in artifacts" in page, "and no path of this machine"
     assert not (tmp_path / "gallery" / "old.md").exists()
 
 
@@ -111,9 +112,9 @@ def test_the_command_says_where_it_is_or_that_there_is_nothing(tmp_path):
 
 
 def test_the_committed_gallery_is_small_and_whole():
-    folder = Path(__file__).parents[1] / "docs" / "gallery"
+    folder = ROOT / "docs" / "gallery"
     pages = {path.stem for path in folder.glob("*.md")} - {"README"}
-    assert pages and pages <= {path.stem for path in (folder.parents[1] / "notebooks").glob("*.ipynb")}
+    assert pages and pages <= {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 5e6
     for page in folder.glob("*.md"):
         for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text()):

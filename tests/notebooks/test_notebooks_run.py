@@ -81,7 +81,7 @@ def test_02_multilora_ttt(tmp_path):
 def test_05_tinylora_dialog(tmp_path):
     summary = run("05", tmp_path)
     assert summary["remembered"] == 3 and summary["pictures"] >= 3
-    assert figures(tmp_path) == {"meta_training", "recall", "adapters"}
+    assert figures(tmp_path) == {"meta_training", "recall", "adapters", "memory_by_turn"}
 
 
 def test_06_memory_tests(tmp_path):
