@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.trm import TRM, TRMConfig
 
 #: arm → what of the joint model's config differs
-ARMS = {
+ARMS: dict[str, dict[str, Any]] = {
     "joint": {},
     "shuffled": {"control": "shuffled"},  # trained and asked with the states of another task
     "zeroed": {"control": "zeroed"},

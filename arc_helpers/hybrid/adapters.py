@@ -42,8 +42,8 @@ class CrossBlock(nn.Module):
     def forward(self, queries: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
         """queries: [B, Q, D]. memory: [B, T, D]. mask: bool [B, T], True where there is something to look at."""
         query, (key, value) = self.query(rms_norm(queries)), self.key_value(memory).chunk(2, dim=-1)
-        split = [x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (query, key, value)]  # [B, h, ·, d]
-        seen = F.scaled_dot_product_attention(*split, attn_mask=None if mask is None else mask[:, None, None])
+        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (query, key, value))  # [B, h, ·, d]
+        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None])
         queries = queries + self.out(seen.transpose(1, 2).flatten(2))
         return queries + self.mlp(rms_norm(queries))
 

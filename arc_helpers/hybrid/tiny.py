@@ -1,6 +1,7 @@
 """Random models of a few thousand numbers and little problems: for proofs that need no knowledge, only plumbing."""
 
 import string
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +17,11 @@ from arc_helpers.lm.vocabulary import GridVocabulary
 from arc_helpers.trm import TRM, TRMConfig
 
 KINDS = ("gridlm", "llama", "qwen2")
-_SHAPE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-_CONTEXT = {"max_position_embeddings": 1024, "initializer_range": 0.2}  # large weights, so that nothing is nearly equal
+_SHAPE: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+_CONTEXT: dict[str, Any] = {
+    "max_position_embeddings": 1024,
+    "initializer_range": 0.2,
+}  # large weights, so that nothing is nearly equal
 
 
 def tiny_lm(kind: str = "gridlm", seed: int = 0) -> LoadedLM:

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -114,7 +115,11 @@ def plot_arms(arms: Mapping[str, Mapping[str, tuple[float, float, float]]], ylab
             value, low, high = values[group]
             x = j + (i - (len(arms) - 1) / 2) * width
             label = arm if group == next(iter(values)) else None
-            style = {"color": shades[i % len(shades)], "hatch": hatches[i % len(hatches)], "edgecolor": "white"}
+            style: dict[str, Any] = {
+                "color": shades[i % len(shades)],
+                "hatch": hatches[i % len(hatches)],
+                "edgecolor": "white",
+            }
             ax.bar(x, value, 0.9 * width, label=label, **style)
             ax.errorbar(x, value, [[max(0, value - low)], [max(0, high - value)]], color=INK, capsize=2, lw=1)
             ax.annotate(f"{100 * value:.0f}", (x, high), (0, 2), textcoords="offset points", ha="center", fontsize=7)
@@ -170,7 +175,7 @@ def _tried(grid, title: str, truth) -> Panel:
 
 
 def _box(ax: Axes, x: float, y: float, width: float, text: str, trained: bool) -> None:
-    style = {"fc": TRAINED, "lw": 1.6} if trained else {"fc": FROZEN, "lw": 0.9, "ls": "--"}
+    style: dict[str, Any] = {"fc": TRAINED, "lw": 1.6} if trained else {"fc": FROZEN, "lw": 0.9, "ls": "--"}
     shape = "round,pad=0.004,rounding_size=0.015"
     ax.add_patch(FancyBboxPatch((x - width / 2, y - 0.15), width, 0.30, boxstyle=shape, ec=INK, **style))
     ax.text(x, y, text, ha="center", va="center", fontsize=FONT, color=INK, linespacing=1.5)
@@ -188,6 +193,13 @@ def _arrow(ax: Axes, start: str, end: str, text: str, bend: float) -> None:
     else:
         a, b = (x0 - w0 / 2 - 0.004, y0), (x1, y1 - 0.155)
         label, align = (x1 - 0.012, 0.34), "right"
-    style = {"arrowstyle": "-|>", "mutation_scale": 12, "color": INK, "lw": 1.0, "shrinkA": 0, "shrinkB": 0}
+    style: dict[str, Any] = {
+        "arrowstyle": "-|>",
+        "mutation_scale": 12,
+        "color": INK,
+        "lw": 1.0,
+        "shrinkA": 0,
+        "shrinkB": 0,
+    }
     ax.add_patch(FancyArrowPatch(a, b, connectionstyle=f"arc3,rad={bend}", **style))
     ax.text(*label, text, ha=align, va="center", fontsize=FONT - 1, color="#444444", linespacing=1.3)
