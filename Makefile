@@ -41,7 +41,8 @@ $(VENV)/.installed: pyproject.toml requirements/constraints.txt
 demo: setup ## Solve 12 ARC tasks from start to score: 5 minutes on 2 CPU cores, no GPU, no network
 	@rm -rf $(DEMO)
 	@echo 'First way: an adapter a task, trained on its demonstrations in context'
-	$(ARC) run 02_multilora_ttt profile=laptop out_dir=$(DEMO)/in_context task_ids=$(DEMO_TASKS) steps=60
+	$(ARC) run 02_multilora_ttt profile=laptop out_dir=$(DEMO)/in_context task_ids=$(DEMO_TASKS) \
+		steps=100 frontier=0 control=false
 	@echo 'Second way: one copy of the base learns all tasks together, in single pairs'
 	$(ARC) run 02_multilora_ttt profile=laptop out_dir=$(DEMO)/pairs task_ids=$(DEMO_TASKS) \
 		joint_steps=80 form=pairs steps=0 frontier=0 control=false
