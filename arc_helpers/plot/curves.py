@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from arc_helpers.plot.picture import FONT, INK, Picture
 
@@ -56,6 +57,10 @@ def plot_curve(
             raise ValueError(f"{name}: {len(values)} values for {len(x)} points of {xlabel}")
     picture, ax = _canvas(title, xlabel, ylabel, log)
     _draw_lines(ax, x, list(series.items()), lw=1.6)
+    if not log and all(value >= 0 for values in series.values() for value in values):
+        ax.set_ylim(bottom=max(0.0, ax.get_ylim()[0]))  # a share or a loss: no room for what cannot be
+    if all(float(place).is_integer() for place in x):
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(series) > 1:
         _legend(picture, ax)
     return picture

@@ -1,8 +1,7 @@
 """Every knob of every notebook: type, bounds and meaning. Their values are in configs/<profile>.yaml."""
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -19,9 +18,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from arc_helpers.runs.env import PACKAGE, project_root
+from arc_helpers.runs.explain import explain_error, explain_unknown, show
 
 PROFILES = ("tiny", "laptop", "gpu", "kaggle")
-BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
 class ConfigError(ValueError):
@@ -320,7 +319,7 @@ def resolve(notebook: str, profile: str, overrides: Mapping[str, Any]) -> Any:
     """
     name = section(notebook)
     if name not in NOTEBOOKS:
-        raise ConfigError(f"notebook = {_show(notebook)}: must be one of {', '.join(NOTEBOOKS)}")
+        raise ConfigError(f"notebook = {show(notebook)}: must be one of {', '.join(NOTEBOOKS)}")
     base: Knobs = getattr(load_profile(profile), name)
     unknown = [key for key in overrides if key not in type(base).model_fields]
     if unknown:  # before None is dropped: a typo is a typo whatever its value
@@ -333,7 +332,7 @@ def knob_names(notebook: str) -> list[str]:
     """The names of a notebook's knobs, in their order. Raises ConfigError for a notebook that has none."""
     name = section(notebook)
     if name not in NOTEBOOKS:
-        raise ConfigError(f"notebook = {_show(notebook)}: must be one of {', '.join(NOTEBOOKS)}")
+        raise ConfigError(f"notebook = {show(notebook)}: must be one of {', '.join(NOTEBOOKS)}")
     return list(Profile.model_fields[name].annotation.model_fields)
 
 
@@ -355,48 +354,4 @@ def _checked(model: type[Knobs], values: Mapping[str, Any], prefix: str) -> Any:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_explain(error.errors()[0], model, prefix)) from None
-
-
-def _explain(error: Mapping[str, Any], model: type[BaseModel], prefix: str) -> str:
-    """One line out of one of pydantic's errors."""
-    *parents, _ = error["loc"]
-    name = prefix + ".".join(error["loc"])
-    for parent in parents:
-        model = model.model_fields[parent].annotation  # type: ignore[assignment]
-    match error["type"]:
-        case "extra_forbidden":
-            return explain_unknown(name, error["input"], model.model_fields)
-        case "missing":
-            return f"{name}: is missing (a profile holds every knob)"
-        case "literal_error":
-            allowed = f"must be {error['ctx']['expected']}"
-        case "string_too_short":
-            allowed = "must not be empty"
-        case kind if kind.startswith(("greater_than", "less_than")):
-            [(bound, limit)] = error["ctx"].items()
-            allowed = f"must be {BOUNDS[bound]} {limit:.15g}"
-        case kind if kind.startswith("int"):
-            allowed = "must be an integer"
-        case kind if kind.startswith(("float", "finite")):
-            allowed = "must be a number"
-        case kind if kind.startswith("bool_"):
-            allowed = "must be true or false"
-        case kind if kind.startswith("string"):
-            allowed = "must be text"
-        case _:
-            allowed = error["msg"]
-    return f"{name} = {_show(error['input'])}: {allowed}"
-
-
-def explain_unknown(name: str, value: Any, allowed: Iterable[str]) -> str:
-    """One line about a name that does not exist: the nearest one that does, and all of them."""
-    allowed = list(allowed)
-    close = difflib.get_close_matches(name.rsplit(".", 1)[-1], allowed, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
-    return f"{name} = {_show(value)}: unknown; {hint}allowed: {', '.join(allowed)}"
-
-
-def _show(value: Any) -> str:
-    """Text without quotes where that is unambiguous: a command line's k=0 reads as the YAML file's k: 0."""
-    return value if isinstance(value, str) and value and value.isprintable() and " " not in value else repr(value)
+        raise ConfigError(explain_error(error.errors()[0], model, prefix)) from None

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arc_helpers.runs.config import ConfigError, RunKnobs, check_run, explain_unknown, resolve, section
+from arc_helpers.runs.config import ConfigError, RunKnobs, check_run, resolve, section
 from arc_helpers.runs.env import output_path, project_root, resolve_path
+from arc_helpers.runs.explain import explain_unknown
 
 
 class NotebookFailed(RuntimeError):

@@ -79,3 +79,11 @@ def test_a_tradeoff_names_its_points_in_order_and_its_baseline():
     assert ax.lines[1].get_ydata()[0] == 1.0 and picture.to_png()
     with pytest.raises(ValueError, match="head: a cost of 0: must be above 0"):
         plot_tradeoff({"head": (0, 1.0)}, "seconds", "nats")
+
+
+def test_a_share_has_no_axis_below_zero_and_whole_steps_have_whole_ticks():
+    ax = plot_curve([1, 2], {"right": [0.0, 0.0]}, "share", "segment").axes[0]
+    assert ax.get_ylim()[0] == 0
+    shown = [tick for tick in ax.get_xticks() if 1 <= tick <= 2]
+    assert shown == [1, 2]
+    assert plot_curve([1, 2], {"gain": [-0.5, 0.5]}, "gain").axes[0].get_ylim()[0] < -0.4
