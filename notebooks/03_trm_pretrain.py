@@ -387,7 +387,7 @@ if not config.resume:
 # %%
 from IPython.display import display
 
-tracker = trm.open_tracker(run.out_dir, config.model_dump(), config.wandb)
+tracker = runs.open_mirror(run.out_dir, {"notebook": "trm-pretrain", **config.model_dump()}, config.wandb)
 history, live = [], display(display_id=True)
 
 

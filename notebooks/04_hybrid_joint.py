@@ -238,7 +238,7 @@ picture
 # That makes training cheap: most steps do not touch the language model at all.
 
 # %%
-tracker = trm.open_tracker(run.out_dir, {"notebook": "hybrid-joint", **config.model_dump()}, config.wandb)
+tracker = runs.open_mirror(run.out_dir, {"notebook": "hybrid-joint", **config.model_dump()}, config.wandb)
 history = {}
 
 

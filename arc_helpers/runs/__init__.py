@@ -22,6 +22,7 @@ from arc_helpers.runs.env import (
     seed_everything,
 )
 from arc_helpers.runs.log import RunLog, git_version, versions
+from arc_helpers.runs.mirror import open_mirror
 from arc_helpers.runs.progress import progress
 from arc_helpers.runs.records import append_record, plain, read_jsonl
 from arc_helpers.runs.session import Run, start, start_notebook
@@ -46,6 +47,7 @@ __all__ = [
     "has_bfloat16",
     "load_profile",
     "load_tensors",
+    "open_mirror",
     "output_path",
     "plain",
     "progress",

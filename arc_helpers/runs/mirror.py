@@ -1,9 +1,11 @@
-"""Weights & Biases as an optional mirror of a run's numbers: off unless WANDB_MODE is set."""
+"""Weights & Biases as an optional mirror of a run's numbers, never in the way."""
 
 import importlib.util
 import os
 from pathlib import Path
 from typing import Any
+
+MODES = ("disabled", "offline", "online")
 
 
 class Mirror:
@@ -17,7 +19,7 @@ class Mirror:
 
 
 class WandbMirror(Mirror):
-    """Mirrors to Weights & Biases, in a folder of the run unless WANDB_MODE=online and a key is there."""
+    """Mirrors to Weights & Biases."""
 
     def __init__(self, out_dir: Path, record: dict[str, Any], mode: Any):
         import wandb
@@ -38,16 +40,27 @@ class WandbMirror(Mirror):
         self._run.finish()
 
 
-def open_mirror(out_dir: Path, record: dict[str, Any]) -> Mirror:
-    """The mirror that WANDB_MODE (offline, online, disabled) asks for. It never asks for a login."""
-    mode = os.environ.get("WANDB_MODE", "disabled").lower()
-    if mode == "disabled" or importlib.util.find_spec("wandb") is None:
+def open_mirror(out_dir: str | Path, record: dict[str, Any], mode: str | None = None) -> Mirror:
+    """A mirror in the W&B project "arc-<record's notebook>"; `log` takes metrics, `close` a summary.
+
+    mode: one of MODES; None: what WANDB_MODE says, disabled where it says nothing. offline writes below out_dir, for
+    `wandb sync`; online needs WANDB_API_KEY, and never asks for a login. Where W&B is missing or fails, the run goes
+    on without it, and a line says so. Raises ValueError on another mode.
+    """
+    asked = os.environ.get("WANDB_MODE", "").lower()
+    mode = mode or asked or "disabled"
+    if mode not in MODES:
+        raise ValueError(f"wandb = {mode!r}: must be one of {', '.join(MODES)}")
+    if "disabled" in (mode, asked):
+        return Mirror()
+    if importlib.util.find_spec("wandb") is None:
+        print("W&B: not installed (pip install wandb); the run goes on without it.")
         return Mirror()
     if mode == "online" and not os.environ.get("WANDB_API_KEY"):
-        print("W&B: WANDB_MODE=online but no WANDB_API_KEY: logging offline.")
+        print("W&B: online but no WANDB_API_KEY: logging offline.")
         mode = "offline"
     try:
-        return WandbMirror(out_dir, record, "online" if mode == "online" else "offline")
+        return WandbMirror(Path(out_dir), record, mode)
     except Exception as error:  # a mirror must never stop the run it mirrors
         print(f"W&B: not mirrored ({error})")
         return Mirror()

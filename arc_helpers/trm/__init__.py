@@ -45,7 +45,6 @@ _WHERE = {
     "SudokuSource": "sudoku",
     "as_batch": "sudoku",
     "make_sudoku": "sudoku",
-    "open_tracker": "tracking",
     "CheckpointError": "train",
     "TrainConfig": "train",
     "Trainer": "train",

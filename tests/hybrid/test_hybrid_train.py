@@ -12,7 +12,7 @@ from arc_helpers.hybrid.rules import draw_rule_sets, same_size_families, split_f
 from arc_helpers.hybrid.saved import load_hybrid, load_pretrained, save_hybrid
 from arc_helpers.hybrid.tiny import tiny_examples, tiny_lm, tiny_trm
 from arc_helpers.hybrid.train import JointConfig, JointTrainer
-from arc_helpers.trm import CheckpointError, save_trm, tracking
+from arc_helpers.trm import CheckpointError, save_trm
 
 EXAMPLES = tiny_examples(12)
 SHORT = {"batch_size": 4, "feedback_every": 2, "log_every": 1}
@@ -129,12 +129,3 @@ def test_families_are_split_by_name():
     assert split_families(families[::-1])[1] == held_out[::-1]
     with pytest.raises(ValueError, match="side = 2: no rule family fits"):
         draw_rule_sets(0, side=2, tasks=4, asked=2)
-
-
-def test_w_and_b_gets_the_project(tmp_path, monkeypatch):
-    opened = []
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(tracking, "WandbMirror", lambda out, record, mode: opened.append((record["notebook"], mode)))
-    tracking.open_tracker(tmp_path, {"notebook": "hybrid-joint"}, "offline")
-    assert opened == [("hybrid-joint", "offline")]  # the project is arc-<notebook>

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from arc_helpers.runs.mirror import Mirror
-from arc_helpers.trm.tracking import open_tracker
+from arc_helpers.runs.mirror import Mirror, open_mirror
+
+RECORD = {"notebook": "trm-pretrain"}
 
 
 class FakeRun:
@@ -38,10 +39,10 @@ def wandb(monkeypatch):
     return runs
 
 
-def test_offline_is_the_default(wandb, tmp_path):
-    tracker = open_tracker(tmp_path, {"seed": 1})
-    tracker.log({"step": 1, "loss": 2.0, "watched": None})
-    tracker.close({"exact": 0.5})
+def test_offline(wandb, tmp_path):
+    mirror = open_mirror(tmp_path, {**RECORD, "seed": 1}, "offline")
+    mirror.log({"step": 1, "loss": 2.0, "watched": None})
+    mirror.close({"exact": 0.5})
     [run] = wandb
     assert run.options["project"] == "arc-trm-pretrain" and run.options["mode"] == "offline"
     assert run.options["dir"] == str(tmp_path) and run.options["config"]["seed"] == 1
@@ -49,16 +50,16 @@ def test_offline_is_the_default(wandb, tmp_path):
 
 
 def test_online_needs_a_key(wandb, tmp_path, monkeypatch, capsys):
-    open_tracker(tmp_path, {}, "online")
+    open_mirror(tmp_path, RECORD, "online")
     assert wandb[-1].options["mode"] == "offline" and "no WANDB_API_KEY" in capsys.readouterr().out
     monkeypatch.setenv("WANDB_API_KEY", "x")
-    open_tracker(tmp_path, {}, "online")
+    open_mirror(tmp_path, RECORD, "online")
     assert wandb[-1].options["mode"] == "online"
 
 
 def test_without_it_the_run_goes_on_and_says_so(wandb, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert type(open_tracker(tmp_path, {})) is Mirror and not wandb
+    assert type(open_mirror(tmp_path, RECORD, "offline")) is Mirror and not wandb
     assert capsys.readouterr().out == "W&B: not installed (pip install wandb); the run goes on without it.\n"
 
 
@@ -67,13 +68,20 @@ def test_its_failures_are_survived(wandb, tmp_path, monkeypatch, capsys):
         raise OSError("disk full")
 
     monkeypatch.setattr(sys.modules["wandb"], "init", broken)
-    assert type(open_tracker(tmp_path, {})) is Mirror
+    assert type(open_mirror(tmp_path, RECORD, "offline")) is Mirror
     assert "W&B: not mirrored (disk full)" in capsys.readouterr().out
 
 
+def test_the_environment_decides_where_nobody_asks(wandb, tmp_path, monkeypatch):
+    assert type(open_mirror(tmp_path, RECORD)) is Mirror and not wandb
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    open_mirror(tmp_path, RECORD)
+    assert wandb[-1].options["mode"] == "offline"
+
+
 def test_disabled(wandb, tmp_path, monkeypatch):
-    assert type(open_tracker(tmp_path, {}, "disabled")) is Mirror
+    assert type(open_mirror(tmp_path, RECORD, "disabled")) is Mirror
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert type(open_tracker(tmp_path, {}, "offline")) is Mirror and not wandb
+    assert type(open_mirror(tmp_path, RECORD, "offline")) is Mirror and not wandb
     with pytest.raises(ValueError, match="wandb = 'on': must be one of disabled, offline, online"):
-        open_tracker(tmp_path, {}, "on")
+        open_mirror(tmp_path, RECORD, "on")
