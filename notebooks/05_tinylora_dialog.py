@@ -64,6 +64,8 @@ history: int = None  # turns kept as text
 # ## Setup
 
 # %%
+from dataclasses import replace
+
 import torch
 
 from arc_helpers import memory, plot, runs
@@ -114,7 +116,9 @@ assert torch.allclose(two.nll[0], reading.nll[0], atol=1e-5)
 # words that nobody has ever seen, spelled in syllables.
 
 # %%
-style = memory.Style(length=config.max_len)
+sizes = {"sliding_window": config.window, "ttt_batch": config.ttt_batch}
+reach = memory.TTTConfig.preset(config.model_size, len(tokens), **sizes).reach
+style = replace(memory.Recipe().style, length=config.max_len, gap=reach + 2)
 dialogs = memory.PersonaDialogs(tokens, style, run.seed)
 drawn = dialogs.draw(1)
 for turn in drawn.told[:6] + drawn.asked[:4]:
@@ -147,11 +151,11 @@ assert set(model.config.layer_types) == {"sliding_attention"}
 # model already remembers a little (section 1), and meta-training starts from there.
 
 # %%
-history = []
+curve = []
 
 
 def report(metrics):
-    history.append(metrics)
+    curve.append(metrics)
     run.log.metric(**metrics)
     if metrics["step"] % 50 == 0:
         print("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
@@ -182,7 +186,7 @@ print([round(lr.item(), 3) for lr in model.inner_lrs()])
 # The loss of every step, all tokens, learning on. It cannot reach 0: who has what is news whenever it is told.
 
 # %%
-picture = plot.plot_curve([m["step"] for m in history], {"loss": [m["loss"] for m in history]}, "nats a token")
+picture = plot.plot_curve([m["step"] for m in curve], {"loss": [m["loss"] for m in curve]}, "nats a token")
 run.log.figure(picture, "meta_training")
 picture
 
@@ -194,8 +198,8 @@ picture
 trained_here = model
 model = memory.load_model(runs.resolve_path(config.model_dir)) if config.model_dir else trained_here.eval()
 tests = {
-    "new bindings": memory.PersonaDialogs(tokens, memory.Style(facts=5, words="known"), 10**6),
-    "new words": memory.PersonaDialogs(tokens, memory.Style(facts=5, words="new"), 10**6),
+    "new bindings": memory.PersonaDialogs(tokens, memory.Style(facts=5, words="known", gap=style.gap), 10**6),
+    "new words": memory.PersonaDialogs(tokens, memory.Style(facts=5, words="new", gap=style.gap), 10**6),
 }
 
 
@@ -253,7 +257,8 @@ if config.dataset:
     batches = memory.DialogBatches.of(tokens, loaded, config.train_batch, config.max_len, run.seed)
     print(f"{len(loaded)} dialogues, {batches.cut} longer than {config.max_len} tokens and cut. {licence}")
 else:
-    new_style = memory.PersonaDialogs(tokens, memory.Style(wording="held_out", length=config.max_len), run.seed + 100)
+    wording = memory.Style(wording="held_out", length=config.max_len, gap=style.gap)
+    new_style = memory.PersonaDialogs(tokens, wording, run.seed + 100)
     batches = lambda step: memory.persona_sft(new_style, step, config.train_batch)  # noqa: E731
     print(new_style.draw(0).told[0].text, "|", new_style.draw(0).asked[0].text)
 batch = batches(0)
@@ -269,7 +274,8 @@ print(f"ids {tuple(batch.ids.shape)}, {batch.scored.float().mean():.0%} of the t
 # Each is trained twice: **through** the inner loop, and **plain**, with learning off, as one would by habit.
 
 # %%
-test_style = memory.PersonaDialogs(tokens, memory.Style(facts=5, words="known", wording="held_out"), 10**6)
+held_out = memory.Style(facts=5, words="known", wording="held_out", gap=style.gap)
+test_style = memory.PersonaDialogs(tokens, held_out, 10**6)
 
 
 def fresh():
@@ -406,7 +412,7 @@ summary = run.log.close(
     parameters=parameters,
     meta_steps=result["step"],
     meta_seconds=round(result["seconds"], 1),
-    meta_loss=round(history[-1]["loss"], 4),
+    meta_loss=round(curve[-1]["loss"], 4),
     steps_refused=result["skipped"],
     remembered=remembered,
     adapter_folder=str(folder),

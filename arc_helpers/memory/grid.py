@@ -47,8 +47,8 @@ def run_cell(
     pre, post: answer loss with learning off and on; delta = pre − post, with a paired bootstrap interval over the n
     texts; percent of pre; recall with its Wilson interval; swapped, irrelevant, shuffled: post after these memories;
     memory_score = loss after irrelevant memory − after the true one. untrained: the name of a model that was not
-    meta-trained, its post; ceiling: of one with full attention, and delta as a share of what that recovers.
-    Raises ValueError where attention could see a fact.
+    meta-trained, its post; ceiling: of one with full attention, and delta as a share of what that recovers, NaN
+    where it recovers nothing. Raises ValueError where attention could see a fact.
     """
     model, dialogs = models[cell.model], PersonaDialogs(tokens, cell.style, 10**6 + cell.seed)
     scores, gap = {}, 0
@@ -74,7 +74,8 @@ def run_cell(
         row |= {"untrained": other.answer.mean(), "untrained_recall": other.recalled / other.answers.sum()}
     if ceiling:
         best = answer_scores(models[ceiling], texts, learn=False, max_len=max_len).answer.mean()
-        row |= {"ceiling": best, "recovered": delta.mean() / (row["pre"] - best)}
+        room = row["pre"] - best
+        row |= {"ceiling": best, "recovered": delta.mean() / room if room > 0 else float("nan")}
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
 
 

@@ -24,10 +24,11 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, Qwen3RMS
 
 from arc_helpers.lm.loading import without_progress_bars
 
-# plain_mlp: the width of the MLPs of the plain Qwen3 with as many parameters
+# plain_mlp: the width of the MLPs of the plain Qwen3 with as many parameters. fast_times: the fast MLP is so many times
+# as wide as the others; in a model this small, what it holds before facts disturb each other is what limits recall.
 SIZES = {
     "tiny": {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "plain_mlp": 80},
-    "nano": {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "plain_mlp": 240},
+    "nano": {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "plain_mlp": 240, "fast_times": 2},
     "small": {"hidden_size": 256, "num_hidden_layers": 8, "num_attention_heads": 4, "plain_mlp": 640},
     "125m": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "plain_mlp": 2048},
 }
@@ -83,11 +84,17 @@ class TTTConfig(Qwen3Config):
         shape = dict(SIZES[size])
         plain, layers, hidden = shape.pop("plain_mlp"), shape["num_hidden_layers"], shape["hidden_size"]
         learning = changes.get("ttt_layers") or max(1, layers // 4)
-        narrow = round(plain * layers / (layers + learning) / 8) * 8
+        times = shape.pop("fast_times", 1)
+        narrow = round(plain * layers / (layers + times * learning) / 8) * 8
         if changes.pop("full_attention", False):
             changes |= {"use_sliding_window": False}
         heads = shape["num_attention_heads"]
-        shape |= {"intermediate_size": narrow, "head_dim": hidden // heads, "num_key_value_heads": heads}
+        shape |= {
+            "intermediate_size": narrow,
+            "ttt_intermediate_size": times * narrow,
+            "head_dim": hidden // heads,
+            "num_key_value_heads": heads,
+        }
         return cls(vocab_size=vocab_size, **{**shape, **changes})
 
     @property

@@ -200,7 +200,8 @@ class PersonaDialogs:
 
     def _share(self, rng: np.random.Generator) -> float:
         """How many of a dialogue's names and values are pseudo-words."""
-        return {"known": 0.0, "mixed": rng.random()}.get(self.style.words, 1.0)
+        mixed = max(rng.random(), rng.random())  # two in three: words in pieces are the harder ones
+        return {"known": 0.0, "mixed": mixed}.get(self.style.words, 1.0)
 
     def _name(self, rng: np.random.Generator, taken: set[str], share: float) -> str:
         while True:

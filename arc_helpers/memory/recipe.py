@@ -27,13 +27,14 @@ class Recipe:
     ttt_batch: int = 16
     rows: int = 8
     micro_batch: int = 0
-    steps: int | None = 700
+    steps: int | None = 1200
     seconds: float | None = None
-    lr: float = 5e-3
+    lr: float = 4e-3
     inner_lr: float = 0.2
     # Few kinds of fact a text, so that the name is needed to tell them apart: with all twelve, most answers can be
-    # had from the kind alone, and after 400 steps that was all the model had learned (86 % recall).
-    style: Style = field(default_factory=lambda: Style(kinds=(1, 6)))
+    # had from the kind alone, and after 400 steps that was all the model had learned (86 % recall). Long enough that
+    # six facts in words that nobody knows, and the questions about them, are hardly ever cropped.
+    style: Style = field(default_factory=lambda: Style(kinds=(1, 6), length=321))
 
 
 RECIPE = Recipe()

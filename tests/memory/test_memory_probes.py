@@ -113,6 +113,7 @@ def test_a_cell_has_every_control(talker):
     assert row["delta"] == pytest.approx(row["pre"] - row["post"], abs=1e-5)
     assert row["delta_low"] <= row["delta"] <= row["delta_high"] and row["shortest_gap"] > 60
     assert row["untrained"] == pytest.approx(row["post"], abs=1e-5) and row["ceiling"] == pytest.approx(row["pre"])
+    assert np.isnan(row["recovered"])  # that "ceiling" knows nothing
     assert {"swapped", "irrelevant", "shuffled", "memory_score", "recall_low"} <= set(row)
     assert all(isinstance(v, int | float | str) for v in row.values())
     rows = run_grid({"base": talker}, TOKENS, 2, {"facts": [1, 2], "lr": [0.5, 1.0]})
