@@ -5,7 +5,8 @@
                swapped, irrelevant and shuffled memory
     static     the rival: a twin of the same size, data and steps, trained without the inner loop, that learns at test
                time with the best of nine inner learning rates
-    full       the ceiling: a twin with full attention, trained for as many steps; one seed
+    full       the ceiling: a twin with full attention, trained longer, since in as many steps it does not learn to look
+               anything up; one seed
     mqar       32 pairs in 256 tokens: ours, the static twin at its best rate, titans-pytorch in the same CPU seconds
     adapters   LoRA and TinyLoRA for phrasings that the base does not know, trained through the inner loop or without
 
@@ -22,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +47,12 @@ from arc_helpers.runs import atomic_write_json, output_path
 SEEDS, TEXTS, FAR_TEXTS = (0, 1, 2), 48, 24
 RATES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 0.03, 0.01)  # factors of the static twin's inner learning rate
 MQAR_STEPS, MQAR_ROWS, MQAR_LR, ADAPTER_STEPS = 300, 8, 2e-3, 60
+FULL_STEPS, FULL_LR = 3000, 2e-3
+SETTINGS = {
+    "mqar": (MQAR_STEPS, MQAR_ROWS, MQAR_LR),
+    "adapters": (ADAPTER_STEPS,),
+    "full": (FULL_STEPS, FULL_LR),
+}
 TEST_SEED = 10**6
 TOKENS = DialogTokens()
 STYLES = {
@@ -104,7 +112,11 @@ def static(seed: int, folder: Path) -> dict:
 
 def full(seed: int, folder: Path) -> dict:
     """The twin that sees everything and learns nothing."""
-    model, trained = train_memory(TOKENS, seed, order=0, full_attention=True, on_metrics=say)
+    recipe = replace(RECIPE, steps=FULL_STEPS, lr=FULL_LR)
+    checkpoint = folder / f"full_{seed}.pt"
+    model, trained = train_memory(
+        TOKENS, seed, recipe, order=0, full_attention=True, checkpoint=checkpoint, on_metrics=say
+    )
     model.save_pretrained(folder / f"full_{seed}")
     found = scores(model, STYLES["known"], "off", TEXTS)
     return {"train_wall_s": trained["seconds"], "answer": found.answer.mean(), "recalled": found.recalled}
@@ -280,7 +292,7 @@ BOUNDS: dict[str, Callable[[dict], bool]] = {
 
 def compute(piece: str, seed: int, folder: Path) -> None:
     """One piece, unless it is there already. Exits where it was made with other settings."""
-    path, settings = folder / f"{piece}_{seed}.json", repr((RECIPE, MQAR_STEPS, MQAR_ROWS, MQAR_LR, ADAPTER_STEPS))
+    path, settings = folder / f"{piece}_{seed}.json", repr((RECIPE, *SETTINGS.get(piece, ())))
     if path.exists():
         if json.loads(path.read_text(encoding="utf-8")).get("settings") != settings:
             sys.exit(f"{path}: was made with other settings; give another --folder")
