@@ -28,8 +28,8 @@
 # - how TinyLoRA, LoRA-XS and LoRA compare, and why an adapter should be trained through the inner loop;
 # - how to talk to it, and to see that it answers out of its weights.
 #
-# **Time** (profile `laptop`): an estimated 6 minutes on two CPU cores, no fewer on a T4 and 4 on an H200: the inner steps
-# come one after another, and are small. `tiny` takes 24 seconds.
+# **Time** (profile `laptop`): 7 minutes on one CPU core; an estimated 7 on a T4 and 5 on an H200: the inner steps come one
+# after another, and are small. `tiny` takes 24 seconds.
 
 # %% [markdown]
 # ## Parameters
