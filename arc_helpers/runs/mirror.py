@@ -43,12 +43,14 @@ class WandbMirror(Mirror):
 def open_mirror(out_dir: str | Path, record: dict[str, Any], mode: str | None = None) -> Mirror:
     """A mirror in the W&B project "arc-<record's notebook>"; `log` takes metrics, `close` a summary.
 
-    mode: one of MODES; None: what WANDB_MODE says, disabled where it says nothing. offline writes below out_dir, for
-    `wandb sync`; online needs WANDB_API_KEY, and never asks for a login. Where W&B is missing or fails, the run goes
-    on without it, and a line says so. Raises ValueError on another mode.
+    mode: one of MODES; None: what WANDB_MODE says, disabled where it says nothing and offline where it says something
+    else, such as "dryrun". WANDB_MODE=disabled wins over both. offline writes below out_dir, for `wandb sync`; online
+    needs WANDB_API_KEY, and never asks for a login. Where W&B is missing or fails, the run goes on without it, and a
+    line says so. Raises ValueError on another mode.
     """
     asked = os.environ.get("WANDB_MODE", "").lower()
-    mode = mode or asked or "disabled"
+    if mode is None:
+        mode = asked if asked in MODES else "offline" if asked else "disabled"
     if mode not in MODES:
         raise ValueError(f"wandb = {mode!r}: must be one of {', '.join(MODES)}")
     if "disabled" in (mode, asked):

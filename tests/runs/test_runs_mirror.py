@@ -74,9 +74,11 @@ def test_its_failures_are_survived(wandb, tmp_path, monkeypatch, capsys):
 
 def test_the_environment_decides_where_nobody_asks(wandb, tmp_path, monkeypatch):
     assert type(open_mirror(tmp_path, RECORD)) is Mirror and not wandb
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    open_mirror(tmp_path, RECORD)
-    assert wandb[-1].options["mode"] == "offline"
+    for said in ("offline", "dryrun"):
+        monkeypatch.setenv("WANDB_MODE", said)
+        open_mirror(tmp_path, RECORD)
+        assert wandb[-1].options["mode"] == "offline"
+    assert len(wandb) == 2
 
 
 def test_disabled(wandb, tmp_path, monkeypatch):
