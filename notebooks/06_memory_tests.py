@@ -378,7 +378,7 @@ for name, order, rates in (("meta-trained", 2, [1]), ("static", 0, [0.3, 1, 3, 1
 # %%
 numbers = {f"{name} {k}".replace(" ", "_"): float(v) for name, bars in groups.items() for k, v in bars.items()}
 numbers |= {"irrelevant_gain_share": max(shares.values()), "static_best_recall": float(static_best)}
-numbers |= {"lowest_recall": min(row["recall"] for row in rows if row["lr"] == 1), "adapter_keeps": keeps}
+numbers |= {"lowest_recall": min(row["recall"] for row in rows if row["lr"] == usual["lr"]), "adapter_keeps": keeps}
 numbers |= {"prose_percent": float(prose_percent), "needles_far": float(needles[n])}
 numbers |= {"mqar": recalled["meta-trained"], "mqar_static": recalled["static"]}
 

@@ -95,6 +95,15 @@ def test_06_memory_tests(tmp_path):
     }
 
 
+def test_06_takes_a_grid_without_the_usual_values(tmp_path):
+    words = ("grid=true", "facts=2,3", "repeats=2", "gaps=70", "lrs=0.5,2", "seeds=2", "texts=2", "mqar_steps=0")
+    summary = run("06", tmp_path, *words)
+    rows = [row for row in read_jsonl(tmp_path / "tasks.jsonl") if row["task_id"].startswith("cell")]
+    assert summary["cells"] == len(rows) == 2 * 2 * 2
+    usual = [row["recall"] for row in rows if row["lr"] == 0.5]  # 1 is not asked for: the first is the usual one
+    assert summary["lowest_recall"] == pytest.approx(min(usual), abs=1e-4)
+
+
 def test_02_goes_on_where_it_was_killed(tmp_path):
     words = ("max_tasks=4", "max_side=6", "steps=3", "control=false")
     whole = run("02", tmp_path / "whole", *words)
