@@ -21,9 +21,9 @@ import numpy as np
 import torch
 
 from arc_helpers.arc import Task, wilson_interval
-from arc_helpers.lm.corpus import held_out_tasks
 from arc_helpers.lm.loading import LoadedLM, load_causal_lm
 from arc_helpers.lm.prompt import answer_grid, encode
+from arc_helpers.pretrain.corpus import held_out_tasks
 from arc_helpers.runs import load_profile
 from arc_helpers.ttt.answer import answer_room
 from arc_helpers.ttt.cache import prepare

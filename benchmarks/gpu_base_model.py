@@ -43,7 +43,7 @@ def pretrain(knobs: dict, out_dir: Path, stop_after: float) -> dict:
     start = [sys.executable, "-m"]
     if gpus > 1:
         start += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(gpus), "-m"]
-    command = [*start, "arc_helpers.lm.base_run", *(f"{name}={value}" for name, value in words.items())]
+    command = [*start, "arc_helpers.pretrain.base_run", *(f"{name}={value}" for name, value in words.items())]
     print("$", *command, flush=True)
     subprocess.run(command, cwd=ROOT, check=True)
     return json.loads((out_dir / "summary.json").read_text(encoding="utf-8"))

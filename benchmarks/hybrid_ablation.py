@@ -41,8 +41,8 @@ from arc_helpers.hybrid.questions import Example
 from arc_helpers.hybrid.rules import RuleSets, draw_rule_sets
 from arc_helpers.hybrid.saved import load_hybrid, save_hybrid
 from arc_helpers.hybrid.train import JointConfig, JointTrainer
-from arc_helpers.lm.held_out import held_out_score
 from arc_helpers.lm.loading import load_causal_lm
+from arc_helpers.pretrain.held_out import held_out_score
 from arc_helpers.runs import atomic_write_json, output_path
 from arc_helpers.trm import bfloat16_is_real
 

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from twin_ablation import options, twin_of
 
-from arc_helpers import lm
+from arc_helpers import lm, pretrain
 from arc_helpers.lm.attention import choose_kernel
-from arc_helpers.lm.flops import device_peak
+from arc_helpers.pretrain.flops import device_peak
 from arc_helpers.runs import choose_device
 
 AT_LEAST = 1.0  # times the twin's tokens a second
@@ -38,7 +38,7 @@ class Side:
     """One of the things compared: a trainer that goes on where it stopped."""
 
     def __init__(self, model, mixture, o: dict, pack: bool):
-        config = lm.PretrainConfig(
+        config = pretrain.PretrainConfig(
             steps=10**6,
             batch_tokens=o["batch_tokens"],
             autocast=o["autocast"],
@@ -47,7 +47,7 @@ class Side:
             pack=pack,
             log_every=10**6,
         )
-        self.trainer = lm.Pretrainer(model, mixture, config)
+        self.trainer = pretrain.Pretrainer(model, mixture, config)
         self.batches = self.trainer._batches()
         self.rates, self.flops = [], []
 
@@ -68,7 +68,7 @@ def main() -> None:
     torch.set_num_threads(o["threads"])
     device = torch.device(choose_device().device)
     vocabulary = lm.GridVocabulary.from_tokenizer(lm.arc_tokenizer())
-    mixture, _, _ = lm.build_mixture(vocabulary, max_side=o["max_side"], max_len=o["max_len"])
+    mixture, _, _ = pretrain.build_mixture(vocabulary, max_side=o["max_side"], max_len=o["max_len"])
     torch.manual_seed(0)
     grid = lm.GridLMForCausalLM(lm.GridLMConfig.preset(o["preset"])).to(device)
     sides = {

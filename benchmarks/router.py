@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from arc_helpers.arc import Task, build_pseudo_tasks, load_tasks
-from arc_helpers.lm.corpus import allowed_for_pretraining, held_out_tasks
 from arc_helpers.lm.loading import LoadedLM, load_causal_lm
 from arc_helpers.lm.prompt import Encoded, TaskTooLong, encode
+from arc_helpers.pretrain.corpus import allowed_for_pretraining, held_out_tasks
 from arc_helpers.ttt.cache import slot_losses
 from arc_helpers.ttt.features import task_features
 from arc_helpers.ttt.multilora import MultiLoRAModel

@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 
 from arc_helpers import arc, lm, runs, ttt
-from arc_helpers.lm.corpus import allowed_for_pretraining
-from arc_helpers.lm.mixture import fits
+from arc_helpers.pretrain.corpus import allowed_for_pretraining
+from arc_helpers.pretrain.mixture import fits
 
 #: what differs from the profile's settings of notebook 02. joint: the form in which all tasks are learned together
 #: first, once for all rows that ask for the same; background: beside labelled ARC-AGI-1 training tasks

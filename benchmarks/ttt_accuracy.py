@@ -24,9 +24,9 @@ from peft_reference import ALPHA, CLIP, DECAY, R, SequentialPeft
 from torch import nn
 
 from arc_helpers.arc import Task, wilson_interval
-from arc_helpers.lm.corpus import held_out_tasks
 from arc_helpers.lm.loading import LoadedLM, load_causal_lm
 from arc_helpers.lm.prompt import IGNORE, TaskTooLong, encode
+from arc_helpers.pretrain.corpus import held_out_tasks
 from arc_helpers.ttt.cache import prepare
 from arc_helpers.ttt.depths import score_answers_of
 from arc_helpers.ttt.forms import encode_pool

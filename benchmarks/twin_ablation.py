@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from arc_helpers import lm
+from arc_helpers import lm, pretrain
 from arc_helpers.lm.gridlm import GridLMConfig, GridLMForCausalLM
 from arc_helpers.runs import atomic_write_json, output_path
 from arc_helpers.runs.notebook import parse_words
@@ -66,12 +66,12 @@ def options(defaults: dict) -> dict:
 
 def held_out_losses(model, tasks, vocabulary, max_len: int) -> np.ndarray:
     """Answer loss of each task, nats a token: [tasks]."""
-    return np.array([lm.held_out_score(model, [t], vocabulary, max_len)["held_out_loss"] for t in tasks])
+    return np.array([pretrain.held_out_score(model, [t], vocabulary, max_len)["held_out_loss"] for t in tasks])
 
 
 def trained_losses(model, mixture, o: dict, tasks) -> tuple[np.ndarray, dict]:
     """Held-out losses [tasks] of a model after its run, and the run's result."""
-    config = lm.PretrainConfig(
+    config = pretrain.PretrainConfig(
         steps=o["steps"],
         batch_tokens=o["batch_tokens"],
         autocast=o["autocast"],
@@ -79,14 +79,16 @@ def trained_losses(model, mixture, o: dict, tasks) -> tuple[np.ndarray, dict]:
         log_every=max(1, o["steps"] // 4),
     )
     name = type(model).__name__
-    trainer = lm.Pretrainer(model, mixture, config, on_metrics=lambda m: print(f"{name} {m['step']} {m['loss']:.4f}"))
+    trainer = pretrain.Pretrainer(
+        model, mixture, config, on_metrics=lambda m: print(f"{name} {m['step']} {m['loss']:.4f}")
+    )
     result = trainer.run()
     return held_out_losses(trainer.averaged, tasks, mixture.vocabulary, o["task_len"]), result
 
 
 def run_seed(seed: int, o: dict, tasks, vocabulary) -> dict:
     """Both models on the documents of one seed: {name: {"losses": a number a task, "minutes": …, "tokens": …}}."""
-    mixture, _, _ = lm.build_mixture(
+    mixture, _, _ = pretrain.build_mixture(
         vocabulary, procedural_share=o["procedural_share"], max_side=o["max_side"], max_len=o["max_len"], seed=seed
     )
     torch.manual_seed(seed)
@@ -103,7 +105,7 @@ def main() -> None:
     o = options(OPTIONS)
     torch.set_num_threads(o["threads"])
     vocabulary = lm.GridVocabulary.from_tokenizer(lm.arc_tokenizer())
-    tasks = [t for t in lm.held_out_tasks(o["task_side"]) if len(lm.encode(t, vocabulary)) <= o["task_len"]]
+    tasks = [t for t in pretrain.held_out_tasks(o["task_side"]) if len(lm.encode(t, vocabulary)) <= o["task_len"]]
     asked = "-".join(str(value) for name, value in o.items() if name not in ("seeds", "threads"))
     runs = []
     for seed in map(int, o["seeds"].split(",")):

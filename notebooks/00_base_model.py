@@ -69,7 +69,7 @@ out_model: str = None  # folder the trained model is written to
 # ## Setup
 
 # %%
-from arc_helpers import arc, lm, plot, runs
+from arc_helpers import arc, lm, plot, pretrain, runs
 
 run = runs.start_notebook("00_base_model", globals())
 config = run.config
@@ -92,7 +92,7 @@ except arc.SplitError as error:
 
 # %%
 vocabulary = lm.GridVocabulary.from_tokenizer(lm.arc_tokenizer())
-curriculum, counts, left_out = lm.corpus_from(config, vocabulary, run.seed)
+curriculum, counts, left_out = pretrain.corpus_from(config, vocabulary, run.seed)
 mixture = curriculum.stages[-1][1]  # of the last, or only, stage
 for name, (share, _) in mixture.sources.items():
     print(f"{share:4.0%} {name:<13}", f"{counts[name]} tasks" if name in counts else "endless")
@@ -107,7 +107,7 @@ print(*left_out, sep="\n")
 # %%
 import numpy as np
 
-from arc_helpers.lm.procedural import RULES, gallery
+from arc_helpers.rules import RULES, gallery
 
 tasks = list(gallery(np.random.default_rng(run.seed)))
 pairs = [(task.id, task.train[0]) for task in tasks]
@@ -186,7 +186,7 @@ plot.explore_tokens([document for _, document in drawn], vocabulary.symbol, name
 # `enlarge_share` makes new pretraining documents and is never a view at test time.
 
 # %%
-from arc_helpers.lm.enlarge import Enlargement
+from arc_helpers.pretrain.enlarge import Enlargement
 
 larger = Enlargement(scale=2, top=1, left=1)
 small = next(pair.input for _, pair in pairs if max(pair.input.shape) <= 8)
@@ -237,10 +237,12 @@ for kind, options in (("padded", {}), ("packed", {"row_tokens": config.max_len})
 # run's length is a number of steps, a wall-clock budget, or whichever ends first.
 
 # %%
-settings = lm.settings_from(config, run.seed)
+settings = pretrain.settings_from(config, run.seed)
 shares = [i / 100 for i in range(101)]
 length = settings.steps or 1000
-rates = [lm.PretrainConfig(steps=length, warmup_steps=settings.warmup_steps).rate(int(p * length)) for p in shares]
+rates = [
+    pretrain.PretrainConfig(steps=length, warmup_steps=settings.warmup_steps).rate(int(p * length)) for p in shares
+]
 plot.plot_curve(shares, {"learning rate": rates}, "factor of the peak", xlabel="share of the run")
 
 # %% [markdown]
@@ -257,7 +259,7 @@ for until, stage in curriculum.stages:
 # training which ARC-AGI-1 does not have.
 
 # %%
-watched = lm.held_out_tasks(min(10, config.max_side))
+watched = pretrain.held_out_tasks(min(10, config.max_side))
 checkpoint = run.out_dir / "checkpoint.pt"
 if not config.resume:
     checkpoint.unlink(missing_ok=True)
@@ -287,8 +289,8 @@ def report(metrics):
 # Now the training. ■ in the toolbar stops it; this notebook, run again from its top, goes on from the last checkpoint.
 
 # %%
-evaluate = lambda averaged: lm.held_out_score(averaged, watched, vocabulary, config.max_len)  # noqa: E731
-trainer = lm.Pretrainer(model, curriculum, settings, checkpoint, report, evaluate)
+evaluate = lambda averaged: pretrain.held_out_score(averaged, watched, vocabulary, config.max_len)  # noqa: E731
+trainer = pretrain.Pretrainer(model, curriculum, settings, checkpoint, report, evaluate)
 for metrics in trainer.history:  # of the run's earlier parts
     run.log.metric(**metrics)
 print(f"starts at step {trainer.step}", *trainer.notes, sep="\n")
@@ -311,7 +313,7 @@ print(speed, f"{result['mfu']:.1%} of the peak" if "mfu" in result else "(this d
 # Greedy answers to tasks it never saw, without any test-time training. *Exact* means every cell.
 
 # %%
-score = lm.held_out_score(trainer.averaged, watched, vocabulary, config.max_len)
+score = pretrain.held_out_score(trainer.averaged, watched, vocabulary, config.max_len)
 low, high = arc.wilson_interval(score["held_out_exact"], score["held_out_tasks"])
 print(
     f"exact: {score['held_out_exact']} of {score['held_out_tasks']} (95 % interval {low:.3f} to {high:.3f}), "
@@ -325,8 +327,8 @@ print(
 # in.
 
 # %%
-card = lm.card_of(f"GridLM {config.preset}", trainer, result, score, left_out)
-folder = lm.save_model(trainer.averaged, runs.output_path(config.out_model), card)
+card = pretrain.card_of(f"GridLM {config.preset}", trainer, result, score, left_out)
+folder = pretrain.save_model(trainer.averaged, runs.output_path(config.out_model), card)
 loaded = lm.load_causal_lm(folder)
 print(card[card.index("## Training and scores") :])
 print(f"{sum(f.stat().st_size for f in folder.iterdir()) / 2**20:.1f} MB in {folder}")
@@ -369,6 +371,6 @@ summary
 #   the file comes from).
 # - The same command again with a larger `deadline_seconds`: it goes on from the checkpoint.
 # - `pack=true`, or `curriculum="0.5:8:512"`, in another `out_dir`: a run goes on only with the settings it began with.
-# - A GPU, or several: `torchrun --nproc-per-node 2 -m arc_helpers.lm.base_run profile=gpu out_dir=artifacts/base` does
+# - A GPU, or several: `torchrun --nproc-per-node 2 -m arc_helpers.pretrain.base_run profile=gpu out_dir=artifacts/base` does
 #   what this notebook does; the profile `gpu` packs, compiles and grows the context.
 # - `python -m arc_helpers run 02 --model_dir artifacts/00_base_model/model`: test-time training on your own base.

@@ -1,6 +1,6 @@
 """Small tasks with known rules, for one question: can what a language model reads replace a task's identity?
 
-Rule families come from `lm.procedural`. Families are split by a checksum of their name, three of four to learn from.
+Rule families come from `rules`. Families are split by a checksum of their name, three of four to learn from.
 Three sets are asked, from easy to hard: new inputs of the tasks that were learned (`seen`), new tasks of the families
 that were learned, in other colours and with other particulars (`variants`), and families never learned (`unseen`).
 """
@@ -12,9 +12,9 @@ import numpy as np
 
 from arc_helpers.arc import Pair, Task
 from arc_helpers.hybrid.questions import Example, examples_of
-from arc_helpers.lm.procedural import RULES, draw_pairs
+from arc_helpers.rules import RULES, draw_pairs
 
-KINDS = ("colors", "geometry", "motion")  # modules of lm.procedural: rules that a few core-minutes can learn
+KINDS = ("colors", "geometry", "motion")  # modules of rules: rules that a few core-minutes can learn
 ROUNDS = 100  # draws of a family before it counts as not fitting
 
 

@@ -1,4 +1,4 @@
-"""Causal language models on ARC grids: tokens, prompts, loading, the embedded GridLM and its pretraining.
+"""Causal language models on ARC grids: tokens, prompts, loading and the embedded GridLM.
 
 Names are imported on first use, so that `import arc_helpers.lm` alone does not load torch.
 """
@@ -21,17 +21,6 @@ _WHERE = {
     "load_causal_lm": "loading",
     "trim_vocabulary": "loading",
     "answer_logprobs": "score",
-    "card_of": "base_run",
-    "corpus_from": "base_run",
-    "settings_from": "base_run",
-    "build_curriculum": "corpus",
-    "build_mixture": "corpus",
-    "held_out_tasks": "corpus",
-    "model_card": "export",
-    "save_model": "export",
-    "PretrainConfig": "settings",
-    "Pretrainer": "pretrain",
-    "held_out_score": "held_out",
 }
 __all__ = list(_WHERE)
 __getattr__ = on_first_use(__name__, _WHERE)

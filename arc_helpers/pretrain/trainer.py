@@ -1,0 +1,288 @@
+"""Pretraining of GridLM: Muon on matrices, AdamW on the rest, warm-up / stable / decay, EMA, full resume."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from arc_helpers.lm.attention import choose_kernel, packed_mask
+from arc_helpers.lm.gridlm import GridLMForCausalLM
+from arc_helpers.lm.prompt import IGNORE
+from arc_helpers.pretrain.batches import Batch
+from arc_helpers.pretrain.curriculum import Curriculum
+from arc_helpers.pretrain.flops import device_peak, matrix_parameters, training_flops
+from arc_helpers.pretrain.mixture import Mixture
+from arc_helpers.pretrain.muon import Muon
+from arc_helpers.pretrain.processes import Processes
+from arc_helpers.pretrain.settings import RESUMABLE, PretrainConfig
+
+
+def build_optimizers(model: nn.Module, config: PretrainConfig) -> list[torch.optim.Optimizer]:
+    """Muon for the blocks' matrices and AdamW for the rest, or AdamW for all."""
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and ".layers." in n]
+    ids = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in ids]
+    adamw = {"betas": (0.9, 0.95), "weight_decay": config.weight_decay}
+    if config.optimizer == "adamw":
+        return [torch.optim.AdamW([*matrices, *rest], lr=config.lr_adamw, **adamw)]
+    muon = Muon(matrices, lr=config.lr_muon, momentum=0.95, weight_decay=config.weight_decay)
+    return [muon, torch.optim.AdamW(rest, lr=config.lr_adamw, **adamw)]
+
+
+class Pretrainer:
+    """Trains a model on a mixture to the end of the run, and goes on from its checkpoint where there is one.
+
+    With `steps` alone a run is a function of settings, mixture and seed: k steps and a resume equal a straight run.
+    source: a mixture, or a curriculum of several. on_metrics gets a flat dict every `log_every` steps; what earlier
+    parts of a resumed run reported is in `history`. Under torchrun give each process the same arguments and its
+    `Processes`; only the first one reports, evaluates and saves. `notes` say what was found out about the device.
+    """
+
+    def __init__(
+        self,
+        model: GridLMForCausalLM,
+        source: Mixture | Curriculum | Any,  # or what gives batches and settings as a Mixture does
+        config: PretrainConfig,
+        checkpoint: Path | None = None,
+        on_metrics: Callable[[dict], None] = lambda metrics: None,
+        evaluate: Callable[[GridLMForCausalLM], dict[str, float]] | None = None,
+        processes: Processes | None = None,
+    ):
+        self.model, self.curriculum, self.config = model, Curriculum.of(source), config
+        self.checkpoint, self.on_metrics, self.evaluate = checkpoint, on_metrics, evaluate
+        self.processes = processes or Processes()
+        self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
+        self.optimizers = build_optimizers(model, config)
+        self.peak = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
+        self.step, self.tokens, self.seconds, self.flops, self.cursor, self.stage = 0, 0, 0.0, 0.0, (0, 0), 0
+        self.history: list[dict[str, Any]] = []
+        self.matrices = matrix_parameters(model)
+        if checkpoint is not None and checkpoint.exists():
+            self._load()
+        self.start_id = self.curriculum.stages[0][1].vocabulary.start
+        self.kernel, self.notes = "mask", []
+        if config.pack:
+            self._choose_kernel()
+        self.decoder = model.model
+        if config.compile:
+            self._compile()
+
+    @property
+    def averaged(self) -> GridLMForCausalLM:
+        """The model with averaged weights: the one to evaluate and to save."""
+        return self.ema.module
+
+    @property
+    def over(self) -> bool:
+        """Whether the run has reached its end."""
+        return self.config.progress(self.step, self.seconds) >= 1
+
+    def run(self, stop_after: float | None = None) -> dict[str, float]:
+        """Train to the end of the run; returns steps, tokens, seconds, FLOPs and the last metrics.
+
+        stop_after: seconds after which this call saves and returns although the run is not over, for machines that
+        are lent for less than a run takes. The schedule knows nothing of it.
+        """
+        last: dict[str, float] = {}
+        losses: list[Tensor] = []
+        began, before = time.monotonic(), self.seconds
+        window = _Window(began, self.tokens, self.flops)
+        self.model.train()
+        for batch in self._batches():
+            if self.over or (stop_after is not None and self.seconds - before >= stop_after):
+                break
+            losses.append(self._one_step(batch))
+            self.seconds = before + self.processes.from_first(time.monotonic() - began, self.model.device)
+            if self.over or self.step % self.config.log_every == 0:
+                last |= self._metrics(losses, window)
+                if (
+                    self.evaluate
+                    and (self.over or self.step % self.config.evaluate_every == 0)
+                    and self.processes.first
+                ):
+                    last |= self.evaluate(self.averaged)
+                self._report(dict(last))
+                losses, window = [], _Window(time.monotonic(), self.tokens, self.flops)
+            if self.step % self.config.checkpoint_every == 0:
+                self.save()
+        self.save()
+        counters = {"step": self.step, "tokens": self.tokens, "seconds": self.seconds, "flops": self.flops}
+        return {**(self.history[-1] if self.history else {}), **last, **counters}
+
+    def _batches(self) -> Iterator[Batch]:
+        """Batches from the cursor on; the curriculum's next stage begins with the next pool."""
+        while True:
+            mixture = self.curriculum.stages[self.stage][1]
+            row_tokens = self._row_tokens(mixture) if self.config.pack else None
+            drawn = mixture.batches(
+                self.config.batch_tokens, self.cursor, row_tokens=row_tokens, workers=self.config.workers
+            )
+            for batch in drawn:
+                due = self.curriculum.stage(self.config.progress(self.step, self.seconds))
+                if due > self.stage:  # never back: a resumed run may have been made longer
+                    self.stage, self.cursor = due, (self.cursor[0] + 1, 0)
+                    break
+                yield batch
+
+    def _row_tokens(self, mixture: Mixture) -> int:
+        """A mask costs as much as the square of a row; for the other kernels one shape, compiled once, is better."""
+        return mixture.max_len if self.kernel == "mask" else self.curriculum.longest
+
+    def _metrics(self, losses: list[Tensor], window: "_Window") -> dict[str, float]:
+        loss = torch.stack(losses).mean().item()  # waits for the device, so the clock below is honest
+        seconds = time.monotonic() - window.began
+        speed = {"tokens_per_second": (self.tokens - window.tokens) / seconds}
+        peak = device_peak(self.model.device, self.config.autocast)
+        if peak:
+            speed["mfu"] = (self.flops - window.flops) / seconds / peak / self.processes.count
+        return {
+            "step": self.step,
+            "tokens": self.tokens,
+            "loss": loss,
+            **speed,
+            "lr_factor": self.config.rate(self.step, self.seconds),
+            "seconds": self.seconds,
+            "stage": self.stage,
+        }
+
+    def _report(self, metrics: dict[str, float]) -> None:
+        self.history.append(metrics)
+        if self.processes.first:
+            self.on_metrics(metrics)
+
+    def _one_step(self, batch: Batch) -> Tensor:
+        """Forward and backward over this process's rows, part by part, and one update; the step's mean loss."""
+        factor = self.config.rate(self.step, self.seconds)
+        for optimizer, peaks in zip(self.optimizers, self.peak, strict=True):
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * factor
+        loss = torch.zeros((), device=self.model.device)
+        for inputs in self._parts(batch):
+            with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.autocast):
+                part = self._loss_sum(*inputs) / max(1, batch.counted)
+            part.backward()
+            loss += part.detach()
+        self._sum_gradients(loss)
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.ema.update_parameters(self.model)
+        self.step += 1
+        self.tokens += batch.tokens
+        self.flops += training_flops(self.matrices, self.model.config, batch.lengths)
+        self.cursor = batch.following
+        return loss
+
+    def _parts(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, object]]:
+        """ids and labels [b, T] and mask of this process's rows, at most `micro_tokens` at a time (or one row)."""
+        own = slice(self.processes.rank, None, self.processes.count)
+        device, micro = self.model.device, self.config.micro_tokens
+        ids, labels = torch.from_numpy(batch.input_ids[own]), torch.from_numpy(batch.labels[own])
+        rows = max(1, micro // ids.shape[1] if micro else len(ids))
+        for first in range(0, len(ids), rows):
+            part, goal = ids[first : first + rows], labels[first : first + rows].to(device, non_blocking=True)
+            there = part.to(device, non_blocking=True)
+            mask = None
+            if batch.packed:  # varlen's starts are a list: made here, so that nobody waits for the device
+                seen = part if self.kernel == "varlen" else there
+                mask = packed_mask(seen, self.start_id, self.kernel).to(device)
+                if self.kernel == "varlen":  # their number changes: do not compile anew for each
+                    torch._dynamo.maybe_mark_dynamic(mask, 0)
+            yield there, goal, mask
+
+    def _loss_sum(self, ids: Tensor, labels: Tensor, mask) -> Tensor:
+        """The loss summed over counted tokens."""
+        hidden = self.decoder(ids, mask).last_hidden_state[:, :-1]
+        logits = self.model.lm_head(hidden).float().flatten(0, 1)  # at all places: a fixed shape, no waiting
+        return F.cross_entropy(logits, labels[:, 1:].flatten(), ignore_index=IGNORE, reduction="sum")
+
+    def _sum_gradients(self, loss: Tensor) -> None:
+        if self.processes.count > 1:
+            for p in self.model.parameters():
+                p.grad = torch.zeros_like(p) if p.grad is None else p.grad  # a process may have had no row
+            self.processes.sum_([loss, *(p.grad for p in self.model.parameters())])
+
+    def _choose_kernel(self) -> None:
+        c, device = self.model.config, self.model.device
+        if self.start_id is None:
+            raise ValueError("pack: the tokenizer has no start token to tell packed documents apart")
+        dtype = torch.bfloat16 if self.config.autocast else torch.float32
+        heads = c.num_attention_heads
+        self.kernel, note = choose_kernel(device, dtype, heads, c.hidden_size // heads)
+        self.notes.append(f"packed: {note}")
+
+    def _compile(self) -> None:
+        """Compile the decoder, and try it on one batch: where that fails, the run goes on without."""
+        batch = next(self._batches())
+        self.decoder = torch.compile(self.model.model, dynamic=None if self.config.pack else True)
+        try:
+            with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.autocast):
+                self._loss_sum(*next(self._parts(batch))).backward()
+        except Exception as error:  # a missing compiler, an operation that it does not know, and so on
+            self.decoder = self.model.model
+            self.notes.append(f"not compiled: {str(error).strip().splitlines()[0][:120]}")
+        else:
+            self.notes.append("compiled")
+        self.model.zero_grad(set_to_none=True)
+
+    def save(self) -> None:
+        """Write the whole state, atomically, where there is a checkpoint to write and this is the first process."""
+        if self.checkpoint is None or not self.processes.first:
+            return
+        state = {
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizers": [o.state_dict() for o in self.optimizers],
+            "counters": [self.step, self.tokens, self.seconds, *self.cursor],
+            "flops": self.flops,
+            "stage": self.stage,
+            "history": self.history,
+            "config": asdict(self.config),
+            "mixture": self.curriculum.settings,
+        }
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        scratch = self.checkpoint.with_suffix(".tmp")
+        torch.save(state, scratch)
+        scratch.replace(self.checkpoint)
+
+    def _load(self) -> None:
+        state = torch.load(self.checkpoint, map_location=self.model.device, weights_only=True)
+        defaults = {f.name: f.default for f in fields(self.config)}  # an older checkpoint knows fewer fields
+        fixed = {k: v for k, v in asdict(self.config).items() if k not in RESUMABLE}
+        self._refuse_others({**defaults, **state["config"]}, fixed)
+        self._refuse_others(state.get("mixture", {}), self.curriculum.settings)
+        self.model.load_state_dict(state["model"])
+        self.ema.load_state_dict(state["ema"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step, self.tokens, self.seconds, *cursor = state["counters"]
+        self.cursor = tuple(cursor)
+        self.stage, self.history = state.get("stage", 0), state.get("history", [])
+        self.flops = state.get(
+            "flops", 6.0 * self.matrices * self.tokens
+        )  # without attention's, which it did not count
+
+    def _refuse_others(self, saved: Mapping[str, object], asked: Mapping[str, object]) -> None:
+        """A run goes on with the settings that it began with. ValueError names the first that differs."""
+        for name, value in asked.items():
+            if name in saved and saved[name] != value:
+                raise ValueError(
+                    f"{self.checkpoint}: was made with {name} = {saved[name]}, this run has {value}; "
+                    "give the same value or start in another folder"
+                )
+
+
+@dataclass(frozen=True)
+class _Window:
+    """When the metrics since the last report begin."""
+
+    began: float
+    tokens: int
+    flops: float
