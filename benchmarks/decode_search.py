@@ -22,15 +22,14 @@ import torch
 
 from arc_helpers.arc import Task, wilson_interval
 from arc_helpers.lm.loading import LoadedLM, load_causal_lm
-from arc_helpers.lm.prompt import answer_grid, encode
+from arc_helpers.lm.prompt import encode
 from arc_helpers.pretrain.corpus import held_out_tasks
 from arc_helpers.runs import load_profile
-from arc_helpers.ttt.answer import answer_room
 from arc_helpers.ttt.cache import prepare
-from arc_helpers.ttt.forms import encode_pool, views_of
 from arc_helpers.ttt.group import new_model
 from arc_helpers.ttt.grouping import length_groups, training_length
 from arc_helpers.ttt.multilora import MultiLoRAModel
+from arc_helpers.ttt.pools import encode_pool, views_of
 from arc_helpers.ttt.score import score_answers
 from arc_helpers.ttt.search import answers_with_lora
 from arc_helpers.ttt.select import Candidate, product_of_experts, same_size_first, two_attempts, vote
@@ -76,29 +75,27 @@ def questions(lm: LoadedLM, tasks: list[Task], views: int) -> Iterator[tuple]:
     """(slot, test index, view, prompt, room) of each test input of each task in each view."""
     for slot, task in enumerate(tasks):
         for i in range(len(task.test)):
-            room = answer_room(task, i)
+            room = lm.prompt_form.answer_room(task, i)
             for view in views_of(task, views):
-                prompt = encode(view.task(task), lm.vocabulary, test_index=i, max_len=lm.max_len, answer_room=room)
+                prompt = encode(view.task(task), lm.prompt_form, test_index=i, max_len=lm.max_len, answer_room=room)
                 yield slot, i, view, prompt.input_ids, room
 
 
 def answer(model: MultiLoRAModel, tasks: list[Task], views: int, decoder: Callable) -> dict[tuple[int, int], list]:
     """{(slot, test index): ranked candidates}."""
-    voc = model.lm.vocabulary
+    prompt_form = model.lm.prompt_form
     asked = list(questions(model.lm, tasks, views))
     slots, indices, transforms, prompts, rooms = zip(*asked, strict=True)
     found: dict[tuple[int, int], list[Candidate]] = {(s, i): [] for s, i in zip(slots, indices, strict=True)}
     for slot, i, view, own in zip(slots, indices, transforms, decoder(model, prompts, slots, rooms), strict=True):
         for generated in own:
             if generated.finished:
-                ids = [*generated.token_ids, voc.end]
-                grid = view.inverse.grid(answer_grid(ids, voc))
+                ids = [*generated.token_ids, prompt_form.end]
+                grid = view.inverse.grid(prompt_form.answer_grid(ids))
                 found[slot, i].append(Candidate(grid, view.name, generated.logprob / len(ids)))
     ranked = {(s, i): vote(own, tasks[s].train)[:SCORED] for (s, i), own in found.items()}
     judges = list(questions(model.lm, tasks, VIEWS))
-    written = [
-        [np.append(voc.grid_ids(view.grid(r.grid)), voc.end) for r in ranked[slot, i]] for slot, i, view, _, _ in judges
-    ]
+    written = [[prompt_form.output_ids(view.grid(r.grid)) for r in ranked[slot, i]] for slot, i, view, _, _ in judges]
     scores = score_answers(model, [j[3] for j in judges], [j[0] for j in judges], written)
     for slot, i in ranked:
         logprobs = [score for score, j in zip(scores, judges, strict=True) if j[:2] == (slot, i)]
@@ -110,7 +107,7 @@ def answer(model: MultiLoRAModel, tasks: list[Task], views: int, decoder: Callab
 def measure(lm: LoadedLM, tasks: list[Task]) -> dict[str, Tally]:
     """Every decoder on every task; the decoders take turns within a group of tasks."""
     tallies = {name: Tally() for name in DECODERS}
-    groups = length_groups(tasks, [training_length(task) for task in tasks], SETTINGS.k)
+    groups = length_groups(tasks, [training_length(task, lm.prompt_form) for task in tasks], SETTINGS.k)
     for n, group in enumerate(groups, start=1):
         hidden = [task.without_answers() for task in group]
         model = trained(lm, hidden)

@@ -23,9 +23,9 @@ from arc_helpers.lm.prompt import encode
 from arc_helpers.runs import load_profile
 from arc_helpers.ttt.cache import prepare, slot_losses
 from arc_helpers.ttt.features import task_features
-from arc_helpers.ttt.forms import encode_pool
 from arc_helpers.ttt.group import group_start, new_model
 from arc_helpers.ttt.grouping import STRATEGIES, group_tasks, training_length
+from arc_helpers.ttt.pools import encode_pool
 from arc_helpers.ttt.settings import TTTSettings, settings_from
 from arc_helpers.ttt.trainer import Job, MultiLoraTrainer
 
@@ -47,7 +47,7 @@ def train(lm: LoadedLM, group: list[Task], settings: TTTSettings) -> tuple[list[
     trainer = MultiLoraTrainer(model, seed=settings.seed)
     jobs = [Job(t.id, pool, settings.steps, settings.lr, start) for t, pool in zip(group, pools, strict=True)]
     last = [float(np.mean(job.losses[-10:])) for job in trainer.run(jobs)]
-    questions = [encode(task, lm.vocabulary, max_len=lm.max_len) for task in asked]
+    questions = [encode(task, lm.prompt_form, max_len=lm.max_len) for task in asked]
     with torch.no_grad():
         held = slot_losses(model, questions, torch.arange(len(group))).tolist()
     return last, held, trainer.cost.tokens, trainer.cost.padded_tokens
@@ -65,7 +65,7 @@ def main() -> None:
     settings = replace(settings_from(load_profile("laptop").multilora_ttt, seed=0), k=K, steps=options.steps)
     tasks = [t.without_answers() for t in load_tasks("arcagi1/evaluation")]
     tasks = [t for t in tasks if t.max_side <= options.max_side and len(t.train) > 2][: options.tasks]
-    lengths = [training_length(task) for task in tasks]
+    lengths = [training_length(task, lm.prompt_form) for task in tasks]
     shared = options.steps // 4
     rows = [(strategy, 0) for strategy in STRATEGIES] + [("length", shared), ("family", shared), ("random", shared)]
     result: dict[str, float] = {"tasks": len(tasks), "steps": options.steps}

@@ -127,7 +127,7 @@ def run_llm_alone(seed: int, o: argparse.Namespace) -> dict:
             Task(e.question.task_id, e.question.demonstrations, (Pair(e.question.input, e.answer),))
             for e in getattr(sets, name)
         ]
-        scores = (held_out_score(lm.model, [task], lm.vocabulary, lm.max_len) for task in tasks)
+        scores = (held_out_score(lm.model, [task], lm.prompt_form, lm.max_len) for task in tasks)
         row[name] = [bool(score["held_out_exact"]) for score in scores]
     return row
 

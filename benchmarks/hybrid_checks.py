@@ -35,7 +35,7 @@ from arc_helpers.hybrid.states import read
 from arc_helpers.hybrid.tiny import KINDS, letter_tokenizer, tiny_examples, tiny_lm, tiny_trm
 from arc_helpers.hybrid.train import JointConfig, JointTrainer
 from arc_helpers.lm.loading import LoadedLM
-from arc_helpers.lm.vocabulary import GridVocabulary
+from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.trm import TRM, TRMConfig
 from arc_helpers.trm.loss import cell_loss
 
@@ -152,8 +152,8 @@ def four_bit_llama(shape: dict, device: str) -> LoadedLM:
     model.lm_head = nn.Identity()  # states are all that is read
     model.model.rotary_emb = LlamaRotaryEmbedding(config).to(device)
     model.eval().requires_grad_(False)
-    vocabulary = GridVocabulary.from_tokenizer(tokenizer)
-    return LoadedLM(model, tokenizer, vocabulary, "random Llama", 8192, torch.device(device), torch.bfloat16)
+    prompt_form = PromptForm.from_tokenizer(tokenizer)
+    return LoadedLM(model, tokenizer, prompt_form, "random Llama", 8192, torch.device(device), torch.bfloat16)
 
 
 def memory_of(shape: str) -> dict:

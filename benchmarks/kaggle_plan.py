@@ -38,8 +38,9 @@ def main() -> None:
     start = time.process_time()
     costs = measure(lm, others, settings, time.process_time)
     calibration = time.process_time() - start
-    groups = groups_of(tasks, settings.k, lm.max_len)
-    expected = forecast([[size_of(task, lm.max_len) for task in group] for group in groups], settings, costs)
+    groups = groups_of(tasks, settings.k, lm.prompt_form, lm.max_len)
+    sizes = [[size_of(task, lm.prompt_form, lm.max_len) for task in group] for group in groups]
+    expected = forecast(sizes, settings, costs)
 
     with tempfile.TemporaryDirectory() as folder:
         log = RunLog(folder, "02_multilora_ttt", "laptop", 0, config)

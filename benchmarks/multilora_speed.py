@@ -101,7 +101,7 @@ def decode() -> dict[str, float]:
     """Answers of `ANSWER` tokens behind prompts of `PROMPT`, with adapters on all linear layers."""
     lm = random_llama("5.8M")
     with torch.no_grad():  # no token may end an answer early: rows of digits go on to the limit
-        lm.head.weight[lm.vocabulary.end] = 0
+        lm.head.weight[lm.prompt_form.end] = 0
     prompts = [e.input_ids for k in range(2 * K) for e in random_sequences(1, PROMPT, seed=k)]
     models = {
         n: MultiLoRAModel(lm, [f"task{k}" for k in range(n)], mode="full", r=R, lora_alpha=ALPHA, train_vocab=False)

@@ -13,17 +13,17 @@ import numpy as np
 
 from arc_helpers.arc import Task, build_pseudo_tasks, load_tasks
 from arc_helpers.lm.prompt import encode
+from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.lm.tokenizer import arc_tokenizer
-from arc_helpers.lm.vocabulary import GridVocabulary
 from arc_helpers.ttt.grouping import group_tasks, padding_ratio, training_length
 
 AT_MOST = 1.10
 K, PSEUDO, RESAMPLES = 8, 16, 2000
 
 
-def pool_lengths(task: Task, vocabulary: GridVocabulary) -> list[int]:
+def pool_lengths(task: Task, prompt_form: PromptForm) -> list[int]:
     """Tokens of a task's pseudo-tasks."""
-    return [len(encode(p.task, vocabulary, all_outputs=True)) for p in build_pseudo_tasks(task, PSEUDO)]
+    return [len(encode(p.task, prompt_form, all_outputs=True)) for p in build_pseudo_tasks(task, PSEUDO)]
 
 
 def steps_of(pools: list[list[int]]) -> list[tuple[int, ...]]:
@@ -41,10 +41,10 @@ def interval(groups: list[list[tuple[int, ...]]]) -> tuple[float, float]:
 
 
 def main() -> None:
-    vocabulary = GridVocabulary.from_tokenizer(arc_tokenizer())
+    prompt_form = PromptForm.from_tokenizer(arc_tokenizer())
     tasks = [task.without_answers() for task in load_tasks("arcagi1/evaluation")]
-    lengths = {task.id: pool_lengths(task, vocabulary) for task in tasks}
-    longest = [training_length(task) for task in tasks]
+    lengths = {task.id: pool_lengths(task, prompt_form) for task in tasks}
+    longest = [training_length(task, prompt_form) for task in tasks]
 
     def groups_by(strategy: str, in_order: bool = True) -> list[list[tuple[int, ...]]]:
         groups = group_tasks(tasks, longest, K, strategy=strategy)

@@ -12,8 +12,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.lm.prompt import IGNORE, Encoded
+from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.lm.tokenizer import arc_tokenizer
-from arc_helpers.lm.vocabulary import GridVocabulary
 from arc_helpers.ttt.multilora import MultiLoRAModel, adapted_linears
 
 R, ALPHA, LR, CLIP, DECAY = 16, 32.0, 1e-3, 1.0, 0.01
@@ -37,8 +37,8 @@ def random_llama(size: str, dtype: torch.dtype = torch.float32) -> LoadedLM:
             setattr(model.get_submodule(parent), leaf, nn.RMSNorm(norm.weight.shape, eps=norm.variance_epsilon))
     model = model.to(dtype).eval().requires_grad_(False)
     tokenizer = arc_tokenizer()
-    vocabulary = GridVocabulary.from_tokenizer(tokenizer)
-    return LoadedLM(model, tokenizer, vocabulary, f"llama-{size}", 1024, torch.device("cpu"), dtype)
+    prompt_form = PromptForm.from_tokenizer(tokenizer)
+    return LoadedLM(model, tokenizer, prompt_form, f"llama-{size}", 1024, torch.device("cpu"), dtype)
 
 
 def random_sequences(n: int, length: int | tuple[int, int], seed: int) -> list[Encoded]:

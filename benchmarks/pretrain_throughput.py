@@ -67,8 +67,8 @@ def main() -> None:
     o = options(OPTIONS)
     torch.set_num_threads(o["threads"])
     device = torch.device(choose_device().device)
-    vocabulary = lm.GridVocabulary.from_tokenizer(lm.arc_tokenizer())
-    mixture, _, _ = pretrain.build_mixture(vocabulary, max_side=o["max_side"], max_len=o["max_len"])
+    prompt_form = lm.PromptForm.from_tokenizer(lm.arc_tokenizer())
+    mixture, _, _ = pretrain.build_mixture(prompt_form, max_side=o["max_side"], max_len=o["max_len"])
     torch.manual_seed(0)
     grid = lm.GridLMForCausalLM(lm.GridLMConfig.preset(o["preset"])).to(device)
     sides = {

@@ -36,7 +36,7 @@ def sequences(lm: LoadedLM, tasks: list[Task], crop: int | None, seed: int = 0) 
         shown = task if crop is None else cropped(task, crop, rng)
         if shown is not None and len(shown.train) > 1:
             pseudo = build_pseudo_tasks(shown, 1, seed)[0].task
-            made.append(encode(pseudo, lm.vocabulary, max_len=MAX_LEN, all_outputs=True))
+            made.append(encode(pseudo, lm.prompt_form, max_len=MAX_LEN, all_outputs=True))
     return sorted(made, key=len)
 
 
@@ -65,7 +65,7 @@ def losses_of(model: MultiLoRAModel, examples: list[Encoded]) -> np.ndarray:
 def question(lm: LoadedLM, task: Task) -> Encoded | None:
     """A task's first test input with its output, whose tokens count."""
     try:
-        return encode(task, lm.vocabulary, max_len=MAX_LEN)
+        return encode(task, lm.prompt_form, max_len=MAX_LEN)
     except TaskTooLong:
         return None
 

@@ -119,8 +119,8 @@ def load_base(model: str, seed: int) -> lm.LoadedLM:
     torch.manual_seed(seed)
     device, tokenizer = torch.device(runs.choose_device().device), lm.arc_tokenizer()
     model = lm.GridLMForCausalLM(lm.GridLMConfig.preset(model.removeprefix("new:"))).to(device)
-    vocabulary = lm.GridVocabulary.from_tokenizer(tokenizer)
-    return lm.LoadedLM(model, tokenizer, vocabulary, "new", 2048, device, torch.float32)
+    prompt_form = lm.PromptForm.from_tokenizer(tokenizer)
+    return lm.LoadedLM(model, tokenizer, prompt_form, "new", 2048, device, torch.float32)
 
 
 def show(row: dict) -> str:

@@ -29,8 +29,8 @@ from arc_helpers.lm.prompt import IGNORE, TaskTooLong, encode
 from arc_helpers.pretrain.corpus import held_out_tasks
 from arc_helpers.ttt.cache import prepare
 from arc_helpers.ttt.depths import score_answers_of
-from arc_helpers.ttt.forms import encode_pool
 from arc_helpers.ttt.multilora import MultiLoRAModel
+from arc_helpers.ttt.pools import encode_pool
 from arc_helpers.ttt.settings import TTTSettings
 from arc_helpers.ttt.trainer import train_slots
 
@@ -51,7 +51,7 @@ def chosen_tasks(lm: LoadedLM, n: int) -> list[Task]:
     def fits(task: Task) -> bool:
         try:
             return all(
-                len(encode(task, lm.vocabulary, test_index=i, max_len=lm.max_len)) for i in range(len(task.test))
+                len(encode(task, lm.prompt_form, test_index=i, max_len=lm.max_len)) for i in range(len(task.test))
             )
         except TaskTooLong:
             return False
@@ -108,7 +108,7 @@ def separately(lm: LoadedLM, start: MultiLoRAModel, pools: Sequence[Sequence], t
 def score_peft(peft: SequentialPeft, lm: LoadedLM, task: Task) -> tuple[float, bool]:
     losses, exact = [], True
     for i in range(len(task.test)):
-        example = encode(task, lm.vocabulary, test_index=i, max_len=lm.max_len)
+        example = encode(task, lm.prompt_form, test_index=i, max_len=lm.max_len)
         labels = torch.from_numpy(example.labels)[1:]
         logits = peft.model(input_ids=torch.from_numpy(example.input_ids)[None], use_cache=False).logits[0, :-1]
         losses.append(nn.functional.cross_entropy(logits, labels, ignore_index=IGNORE).item())

@@ -64,9 +64,9 @@ def options(defaults: dict) -> dict:
     return defaults | {n: v == "true" if kinds[n] is bool else kinds[n](v) for n, v in given.items()}
 
 
-def held_out_losses(model, tasks, vocabulary, max_len: int) -> np.ndarray:
+def held_out_losses(model, tasks, prompt_form, max_len: int) -> np.ndarray:
     """Answer loss of each task, nats a token: [tasks]."""
-    return np.array([pretrain.held_out_score(model, [t], vocabulary, max_len)["held_out_loss"] for t in tasks])
+    return np.array([pretrain.held_out_score(model, [t], prompt_form, max_len)["held_out_loss"] for t in tasks])
 
 
 def trained_losses(model, mixture, o: dict, tasks) -> tuple[np.ndarray, dict]:
@@ -83,13 +83,13 @@ def trained_losses(model, mixture, o: dict, tasks) -> tuple[np.ndarray, dict]:
         model, mixture, config, on_metrics=lambda m: print(f"{name} {m['step']} {m['loss']:.4f}")
     )
     result = trainer.run()
-    return held_out_losses(trainer.averaged, tasks, mixture.vocabulary, o["task_len"]), result
+    return held_out_losses(trainer.averaged, tasks, mixture.prompt_form, o["task_len"]), result
 
 
-def run_seed(seed: int, o: dict, tasks, vocabulary) -> dict:
+def run_seed(seed: int, o: dict, tasks, prompt_form) -> dict:
     """Both models on the documents of one seed: {name: {"losses": a number a task, "minutes": …, "tokens": …}}."""
     mixture, _, _ = pretrain.build_mixture(
-        vocabulary, procedural_share=o["procedural_share"], max_side=o["max_side"], max_len=o["max_len"], seed=seed
+        prompt_form, procedural_share=o["procedural_share"], max_side=o["max_side"], max_len=o["max_len"], seed=seed
     )
     torch.manual_seed(seed)
     grid = GridLMForCausalLM(GridLMConfig.preset(o["preset"]))
@@ -104,14 +104,14 @@ def run_seed(seed: int, o: dict, tasks, vocabulary) -> dict:
 def main() -> None:
     o = options(OPTIONS)
     torch.set_num_threads(o["threads"])
-    vocabulary = lm.GridVocabulary.from_tokenizer(lm.arc_tokenizer())
-    tasks = [t for t in pretrain.held_out_tasks(o["task_side"]) if len(lm.encode(t, vocabulary)) <= o["task_len"]]
+    prompt_form = lm.PromptForm.from_tokenizer(lm.arc_tokenizer())
+    tasks = [t for t in pretrain.held_out_tasks(o["task_side"]) if len(lm.encode(t, prompt_form)) <= o["task_len"]]
     asked = "-".join(str(value) for name, value in o.items() if name not in ("seeds", "threads"))
     runs = []
     for seed in map(int, o["seeds"].split(",")):
         path = output_path(Path("artifacts/twin_ablation") / asked / f"{seed}.json")  # what is there is not run again
         if not path.exists():
-            atomic_write_json(path, run_seed(seed, o, tasks, vocabulary))
+            atomic_write_json(path, run_seed(seed, o, tasks, prompt_form))
         runs.append(json.loads(path.read_text()))
     result = summary(runs, o)
     print(json.dumps(result))

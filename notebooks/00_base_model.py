@@ -91,8 +91,8 @@ except arc.SplitError as error:
 # task under another id. It is left out here, together with what RE-ARC generates for it.
 
 # %%
-vocabulary = lm.GridVocabulary.from_tokenizer(lm.arc_tokenizer())
-curriculum, counts, left_out = pretrain.corpus_from(config, vocabulary, run.seed)
+prompt_form = lm.PromptForm.from_tokenizer(lm.arc_tokenizer())
+curriculum, counts, left_out = pretrain.corpus_from(config, prompt_form, run.seed)
 mixture = curriculum.stages[-1][1]  # of the last, or only, stage
 for name, (share, _) in mixture.sources.items():
     print(f"{share:4.0%} {name:<13}", f"{counts[name]} tasks" if name in counts else "endless")
@@ -143,11 +143,11 @@ from arc_helpers.lm.gridlm import GridLMConfig, GridLMForCausalLM
 
 torch.manual_seed(run.seed)
 model = GridLMForCausalLM(GridLMConfig.preset(config.preset)).to(run.device.device)
-cells = vocabulary.grid_ids(np.array([[1, 2], [3, 4]]))
-ids = [vocabulary.start, vocabulary.input_mark, *cells, vocabulary.output_mark]
+cells = prompt_form.question_ids(np.array([[1, 2], [3, 4]]))
+ids = [*prompt_form.prefix_ids, *cells]
 positions = model.grid_positions(torch.tensor([ids], device=model.device))[0]  # [T, 3]
 for token, (column, row, slot) in zip(ids, positions.tolist(), strict=True):
-    print(f"{vocabulary.symbol(token)!r:>10}  column {column}  row {row}  grid {slot}")
+    print(f"{prompt_form.symbol(token)!r:>10}  column {column}  row {row}  grid {slot}")
 assert positions[2].tolist() == [1, 1, 1] and positions[-1].tolist() == [0, 0, 2]
 
 # %% [markdown]
@@ -168,7 +168,7 @@ print(f"preset {config.preset}: {parameters / 1e6:.2f} M parameters, {parameters
 assert (mixture.document(0)[1].input_ids == mixture.document(0)[1].input_ids).all()
 name, document = min(map(mixture.document, range(20)), key=lambda drawn: len(drawn[1]))  # a short one, to look at
 print(f"from {name}: {len(document)} tokens, {document.answer_tokens} of them count")
-picture = plot.plot_tokens(document.input_ids, document.labels, vocabulary.symbol)
+picture = plot.plot_tokens(document.input_ids, document.labels, prompt_form.symbol)
 run.log.figure(picture, "document")
 picture
 
@@ -178,7 +178,7 @@ picture
 # %%
 drawn = [mixture.document(i) for i in range(12)]
 names = [f"{i}: {name}" for i, (name, _) in enumerate(drawn)]
-plot.explore_tokens([document for _, document in drawn], vocabulary.symbol, names=names)
+plot.explore_tokens([document for _, document in drawn], prompt_form.symbol, names=names)
 
 # %% [markdown]
 # **Gotcha.** A scaled-up task, or one with a margin around every grid, is still a task: the rule is carried along, as
@@ -203,7 +203,7 @@ plot.plot_gallery([("as drawn", small), ("enlarged", larger.grid(small))])
 # %%
 from arc_helpers.lm.attention import packed_mask
 
-start = vocabulary.start
+start = prompt_form.start
 row = torch.tensor([[start, 1, 2, 3, start, 4, start, 5, 6]])
 sees = packed_mask(row, start)[0, 0]  # [9, 9], True where the token of this row sees that of this column
 assert sees.sum() == (4 * 5 + 2 * 3 + 3 * 4) / 2  # three triangles, and nothing between them
@@ -289,7 +289,7 @@ def report(metrics):
 # Now the training. ■ in the toolbar stops it; this notebook, run again from its top, goes on from the last checkpoint.
 
 # %%
-evaluate = lambda averaged: pretrain.held_out_score(averaged, watched, vocabulary, config.max_len)  # noqa: E731
+evaluate = lambda averaged: pretrain.held_out_score(averaged, watched, prompt_form, config.max_len)  # noqa: E731
 trainer = pretrain.Pretrainer(model, curriculum, settings, checkpoint, report, evaluate)
 for metrics in trainer.history:  # of the run's earlier parts
     run.log.metric(**metrics)
@@ -313,7 +313,7 @@ print(speed, f"{result['mfu']:.1%} of the peak" if "mfu" in result else "(this d
 # Greedy answers to tasks it never saw, without any test-time training. *Exact* means every cell.
 
 # %%
-score = pretrain.held_out_score(trainer.averaged, watched, vocabulary, config.max_len)
+score = pretrain.held_out_score(trainer.averaged, watched, prompt_form, config.max_len)
 low, high = arc.wilson_interval(score["held_out_exact"], score["held_out_tasks"])
 print(
     f"exact: {score['held_out_exact']} of {score['held_out_tasks']} (95 % interval {low:.3f} to {high:.3f}), "

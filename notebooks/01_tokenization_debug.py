@@ -133,10 +133,10 @@ picture
 
 # %%
 base = lm.load_causal_lm(config.model_dir, max_len=config.max_len)
-vocabulary = base.vocabulary
+prompt_form = base.prompt_form
 small = arc.as_grid([[0, 1], [2, 3]])
-ids = vocabulary.grid_ids(small)
-print(repr(vocabulary.decode(ids)), "→", ids.tolist())
+ids = prompt_form.grid_ids(small)
+print(repr(prompt_form.decode(ids)), "→", ids.tolist())
 assert len(ids) == small.shape[0] * (small.shape[1] + 1)
 
 # %% [markdown]
@@ -144,17 +144,17 @@ assert len(ids) == small.shape[0] * (small.shape[1] + 1)
 # is what follows. The model learns to write that, and nothing else.
 
 # %%
-encoded = lm.encode(pseudo.task, vocabulary, max_len=base.max_len)
-text = vocabulary.decode(encoded.input_ids[: encoded.prompt_length])
+encoded = lm.encode(pseudo.task, prompt_form, max_len=base.max_len)
+text = prompt_form.decode(encoded.input_ids[: encoded.prompt_length])
 print(text if len(text) < 800 else f"{text[:380]}\n   … {len(text) - 760} characters …\n{text[-380:]}")
 
 # %% [markdown]
 # And the answer that it has to write, from which the grid can be read back:
 
 # %%
-answer = vocabulary.decode(encoded.input_ids[encoded.prompt_length :])
+answer = prompt_form.decode(encoded.input_ids[encoded.prompt_length :])
 print(answer)
-assert (lm.answer_grid(encoded.input_ids[encoded.prompt_length :], vocabulary) == pseudo.task.test[0].output).all()
+assert (prompt_form.answer_grid(encoded.input_ids[encoded.prompt_length :]) == pseudo.task.test[0].output).all()
 
 # %% [markdown]
 # ## 4 · Token by token
@@ -162,7 +162,7 @@ assert (lm.answer_grid(encoded.input_ids[encoded.prompt_length :], vocabulary) =
 # `label` is what the loss compares with; −100 means *not counted*. Every prompt token must have it.
 
 # %%
-table = plot.token_table(encoded.input_ids, encoded.labels, vocabulary.symbol, limit=config.max_tokens_show)
+table = plot.token_table(encoded.input_ids, encoded.labels, prompt_form.symbol, limit=config.max_tokens_show)
 table
 
 # %% [markdown]
@@ -184,7 +184,7 @@ print(
 
 # %%
 logprobs = lm.answer_logprobs(base, encoded)
-picture = plot.plot_tokens(encoded.input_ids, encoded.labels, vocabulary.symbol, logprobs=logprobs)
+picture = plot.plot_tokens(encoded.input_ids, encoded.labels, prompt_form.symbol, logprobs=logprobs)
 run.log.figure(picture, "tokens")
 picture
 
@@ -205,7 +205,7 @@ print(f"{(logprobs > -0.6931).mean():.0%} of the answer tokens have a probabilit
 room = len(encoded)
 while True:
     try:
-        short = lm.encode(pseudo.task, vocabulary, max_len=room)
+        short = lm.encode(pseudo.task, prompt_form, max_len=room)
     except lm.TaskTooLong as error:
         print(f"max_len {room}: {error}")
         break
@@ -223,7 +223,7 @@ from transformers import PreTrainedTokenizerFast
 merging = Tokenizer(models.BPE({**{c: i for i, c in enumerate("0123456789\nIO")}, "01": 13}, [("0", "1")]))
 merging.pre_tokenizer = pre_tokenizers.Split("\n", "isolated")
 try:
-    lm.GridVocabulary.from_tokenizer(PreTrainedTokenizerFast(tokenizer_object=merging), "a merging tokenizer")
+    lm.PromptForm.from_tokenizer(PreTrainedTokenizerFast(tokenizer_object=merging), "a merging tokenizer")
 except lm.TokenizerError as error:
     print(error)
 
@@ -234,10 +234,10 @@ except lm.TokenizerError as error:
 # token. (Where no one watches, papermill or a test, you see the first.)
 
 # %%
-sequences = [lm.encode(p.task, vocabulary, max_len=base.max_len) for p in pseudo_tasks]
+sequences = [lm.encode(p.task, prompt_form, max_len=base.max_len) for p in pseudo_tasks]
 known = {"base": [lm.answer_logprobs(base, sequence) for sequence in sequences]}
 names = [f"pseudo-task {i}" for i in range(len(sequences))]
-plot.explore_tokens(sequences, vocabulary.symbol, names=names, logprobs=known)
+plot.explore_tokens(sequences, prompt_form.symbol, names=names, logprobs=known)
 
 # %% [markdown]
 # Turn, flip and recolour a pair: the last column is the inverse of the middle one. Is it always the first?

@@ -181,7 +181,7 @@ print(f"A {tuple(model.A.shape)}  B {tuple(model.B.shape)}  →  {numbers:,} num
 
 # %%
 pseudo_tasks = [arc.build_pseudo_tasks(task, 4, run.seed) for task in (mirror, paint)]
-examples = [[lm.encode(pseudo.task, base.vocabulary) for pseudo in pool] for pool in pseudo_tasks]
+examples = [[lm.encode(pseudo.task, base.prompt_form) for pseudo in pool] for pool in pseudo_tasks]
 features = [ttt.answer_features(base, pool) for pool in examples]
 first = features[0][0]
 print(f"hidden {tuple(first.hidden.shape)} → targets {tuple(first.targets.shape)}")  # [answer tokens, H], [same]
@@ -235,7 +235,7 @@ likely = {
     "adapter": [ttt.answer_logprobs(deep, one, slot) for slot, one in enumerate(asked)],
 }
 answer = asked[0].input_ids[asked[0].prompt_length :]
-picture = plot.plot_probabilities(answer, base.vocabulary.symbol, {name: each[0] for name, each in likely.items()})
+picture = plot.plot_probabilities(answer, base.prompt_form.symbol, {name: each[0] for name, each in likely.items()})
 run.log.figure(picture, "answer_tokens")
 picture
 
@@ -244,7 +244,7 @@ picture
 
 # %%
 assert all(adapter.mean() > alone.mean() for alone, adapter in zip(*likely.values(), strict=True))
-plot.explore_tokens(asked, base.vocabulary.symbol, names=["mirror", "paint"], logprobs=likely)
+plot.explore_tokens(asked, base.prompt_form.symbol, names=["mirror", "paint"], logprobs=likely)
 
 # %% [markdown]
 # ## 4 · How deep? What each depth brings, and what it costs

@@ -12,8 +12,8 @@ import numpy as np
 from arc_helpers.arc import Pair, compare_grids, grid_to_string
 from arc_helpers.hybrid.questions import Question
 from arc_helpers.lm.loading import LoadedLM
-from arc_helpers.lm.prompt import TaskTooLong, answer_grid
-from arc_helpers.lm.vocabulary import GridVocabulary
+from arc_helpers.lm.prompt import TaskTooLong
+from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.trm import read
 
 MAX_ERRORS = 5
@@ -37,15 +37,15 @@ class Attempt:
     dropped: str = ""
 
 
-def tokens_to_grid(tokens, *, width: int | None = None, vocabulary: GridVocabulary | None = None) -> np.ndarray | None:
+def tokens_to_grid(tokens, *, width: int | None = None, prompt_form: PromptForm | None = None) -> np.ndarray | None:
     """The grid int8 [H, W] that tokens spell, or None: an output that is no grid is an ordinary event.
 
-    width: they are a canvas of TRM, so many cells a row. vocabulary: they are ids of a language model.
+    width: they are a canvas of TRM, so many cells a row. prompt_form: they are ids of a language model.
     ValueError unless exactly one is given.
     """
-    if (width is None) == (vocabulary is None):
-        raise ValueError("tokens_to_grid: give either width (a canvas) or vocabulary (ids of a language model)")
-    return read(np.asarray(tokens), width) if vocabulary is None else answer_grid(tokens, vocabulary)
+    if (width is None) == (prompt_form is None):
+        raise ValueError("tokens_to_grid: give either width (a canvas) or prompt_form (ids of a language model)")
+    return read(np.asarray(tokens), width) if prompt_form is None else prompt_form.answer_grid(tokens)
 
 
 def grid_to_feedback(grid: np.ndarray | None, demonstration: Pair, max_errors: int = MAX_ERRORS) -> str:
@@ -120,8 +120,8 @@ def encode_problem(
     words = has_words(lm)
     parts = problem_parts(question, history, notes, show_question)
     pieces = [_ids(part, lm) for part in parts if words or not isinstance(part, str)]
-    start = [] if lm.vocabulary.start is None else [np.array([lm.vocabulary.start])]
-    size = sum(map(len, [*start, *pieces])) + room
+    prefix = lm.prompt_form.prefix_ids
+    size = sum(map(len, [prefix, *pieces])) + room
     dropped = 0
     while size > lm.max_len:
         if dropped >= len(question.demonstrations):
@@ -130,7 +130,7 @@ def encode_problem(
             )
         size -= len(pieces[dropped])
         dropped += 1
-    return np.concatenate([*start, *pieces[dropped:]]).astype(np.int64)
+    return np.concatenate([prefix, *pieces[dropped:]]).astype(np.int64)
 
 
 def has_words(lm: LoadedLM) -> bool:
@@ -143,10 +143,9 @@ def has_words(lm: LoadedLM) -> bool:
 def _ids(part: Pair | str, lm: LoadedLM) -> np.ndarray:
     if isinstance(part, str):
         return np.array(lm.tokenizer.encode(part, add_special_tokens=False), dtype=np.int64)
-    v = lm.vocabulary
-    question = [np.array([v.input_mark]), v.grid_ids(part.input), np.array([v.output_mark])]
-    answer = [] if part.output is None else [v.grid_ids(part.output), np.array([v.end])]
-    return np.concatenate([*question, *answer])
+    form = lm.prompt_form
+    answer = [] if part.output is None else [form.output_ids(part.output)]
+    return np.concatenate([form.question_ids(part.input), *answer])
 
 
 def _size(grid: np.ndarray) -> str:

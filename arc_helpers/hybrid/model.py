@@ -200,7 +200,7 @@ def llm_width(lm: LoadedLM) -> int:
 
 def embedding_rms(lm: LoadedLM) -> float:
     """Root mean square of the embeddings of the grid alphabet."""
-    rows = torch.tensor(lm.vocabulary.token_ids)
+    rows = torch.tensor(lm.prompt_form.token_ids)
     weight = lm.model.get_input_embeddings().weight
     return weight[rows.to(weight.device)].float().square().mean().sqrt().item()
 

@@ -28,7 +28,7 @@ def read(lm: LoadedLM, prompts: Sequence[np.ndarray], soft: Tensor | None = None
     longest = max(lengths)
     if longest > lm.max_len:
         raise ValueError(f"a prompt of {longest} tokens, {soft_tokens} of them soft: the context is {lm.max_len}")
-    ids = np.full((len(prompts), longest), lm.vocabulary.pad)
+    ids = np.full((len(prompts), longest), lm.prompt_form.pad)
     for row, prompt in zip(ids, prompts, strict=True):
         row[longest - len(prompt) :] = prompt
     ids = torch.from_numpy(ids).to(lm.device)

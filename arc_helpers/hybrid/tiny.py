@@ -12,8 +12,8 @@ from arc_helpers.arc import Pair
 from arc_helpers.hybrid.questions import Example, Question
 from arc_helpers.lm.gridlm import GridLMConfig, GridLMForCausalLM
 from arc_helpers.lm.loading import LoadedLM
+from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.lm.tokenizer import arc_tokenizer
-from arc_helpers.lm.vocabulary import GridVocabulary
 from arc_helpers.trm import TRM, TRMConfig
 
 KINDS = ("gridlm", "llama", "qwen2")
@@ -38,8 +38,8 @@ def tiny_lm(kind: str = "gridlm", seed: int = 0) -> LoadedLM:
         shape = {**_SHAPE, "num_key_value_heads": 1}
         model = Qwen2ForCausalLM(Qwen2Config(vocab_size=len(tokenizer), **shape, **_CONTEXT))
     model.eval().requires_grad_(False)
-    vocabulary = GridVocabulary.from_tokenizer(tokenizer, kind)
-    return LoadedLM(model, tokenizer, vocabulary, f"tiny {kind}", 1024, torch.device("cpu"), torch.float32)
+    prompt_form = PromptForm.from_tokenizer(tokenizer, kind)
+    return LoadedLM(model, tokenizer, prompt_form, f"tiny {kind}", 1024, torch.device("cpu"), torch.float32)
 
 
 def tiny_trm(**fields) -> TRM:

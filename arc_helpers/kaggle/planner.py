@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from arc_helpers.arc import Task, choose_tasks, load_tasks
 from arc_helpers.kaggle.submission_mode import RESERVE
+from arc_helpers.lm.prompt_form import FORMS, PromptForm
 from arc_helpers.runs import ConfigError, resolve, resolve_path
 from arc_helpers.ttt.grouping import length_groups, training_length
 from arc_helpers.ttt.pace import SEARCH, Costs, Size, best_fit, fit_costs, forecast, lesser, size_of, work
@@ -123,7 +124,7 @@ def measure(
 
     fewer_steps = dataclasses.replace(settings, steps=settings.steps // 4)
     fewer_views = dataclasses.replace(fewer_steps, views=max(1, settings.views // 4))
-    groups = groups_of(tasks, settings.k, lm.max_len)
+    groups = groups_of(tasks, settings.k, lm.prompt_form, lm.max_len)
     solve_group(lm, groups[0], dataclasses.replace(settings, steps=1, views=1))  # what is loaded at first use
     works, seconds = [], []
     for group in groups:
@@ -131,13 +132,13 @@ def measure(
             start = clock()
             solve_group(lm, group, asked)
             seconds.append(clock() - start)
-            works.append(work([size_of(task, lm.max_len) for task in group], asked))
+            works.append(work([size_of(task, lm.prompt_form, lm.max_len) for task in group], asked))
     return fit_costs(works, seconds)
 
 
-def groups_of(tasks: Sequence[Task], k: int, max_len: int) -> list[list[Task]]:
+def groups_of(tasks: Sequence[Task], k: int, prompt_form: PromptForm, max_len: int) -> list[list[Task]]:
     """Tasks as a run groups them."""
-    return length_groups(list(tasks), [training_length(task, max_len) for task in tasks], k)
+    return length_groups(list(tasks), [training_length(task, prompt_form, max_len) for task in tasks], k)
 
 
 def make_plan(
@@ -174,9 +175,11 @@ def plan_lines(
         settings = dataclasses.replace(settings, k=largest_k(sheet, base, config.max_len, four_bit, settings.k))
         costs = estimate(sheet, base, four_bit)
         how = "estimated from the data sheet and public reports; --calibrate 4 measures, on the machine it runs on"
+    prompt_form = FORMS["suite"]
     wanted = list(islice(cycle(public), tasks))  # the hidden tasks are taken to be like the public ones
     groups = [
-        [size_of(task, config.max_len) for task in group] for group in groups_of(wanted, settings.k, config.max_len)
+        [size_of(task, prompt_form, config.max_len) for task in group]
+        for group in groups_of(wanted, settings.k, prompt_form, config.max_len)
     ]
     plan = make_plan(groups, settings, costs, hours, gpus)
     on = f"{gpus} × {gpu.upper()}, {base.name}{', 4 bits' if four_bit else ''}"

@@ -6,12 +6,11 @@ Names are imported on first use, so that `import arc_helpers.lm` alone does not 
 from arc_helpers import on_first_use
 
 _WHERE = {
-    "GridVocabulary": "vocabulary",
+    "PromptForm": "prompt_form",
     "TokenizerError": "vocabulary",
     "arc_tokenizer": "tokenizer",
     "Encoded": "prompt",
     "TaskTooLong": "prompt",
-    "answer_grid": "prompt",
     "encode": "prompt",
     "encode_pair": "prompt",
     "GridLMConfig": "gridlm",

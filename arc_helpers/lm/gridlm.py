@@ -266,6 +266,15 @@ class GridLMModel(GridLMPreTrainedModel):
         c = self.config
         return grid_positions(input_ids, c.row_end_token_id, c.marker_token_ids, c.bos_token_id)
 
+    def next_position(self, input_ids: Tensor, positions: Tensor) -> Tensor:
+        """(column, row, slot) of what is written behind tokens [B, 1] at positions [B, 1, 3], where that is a cell, a
+        row end or an end: as `grid_positions` of the whole sequence would say."""
+        c = self.config
+        opens = [*c.marker_token_ids, c.row_end_token_id, c.bos_token_id]
+        starts_row = torch.isin(input_ids, torch.tensor(opens, device=input_ids.device))
+        column, row, slot = positions.unbind(dim=-1)
+        return torch.stack([torch.where(starts_row, 1, column + 1), row + starts_row.long(), slot], dim=-1)
+
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -317,6 +326,9 @@ class GridLMForCausalLM(GridLMPreTrainedModel, GenerationMixin):
 
     def grid_positions(self, input_ids: Tensor) -> Tensor:
         return self.model.grid_positions(input_ids)
+
+    def next_position(self, input_ids: Tensor, positions: Tensor) -> Tensor:
+        return self.model.next_position(input_ids, positions)
 
     def forward(
         self,

@@ -13,8 +13,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.utils import logging as hf_logging
 
 from arc_helpers.lm import gridlm  # noqa: F401  registers model_type "gridlm"
+from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.lm.task_tokens import TaskTokens
-from arc_helpers.lm.vocabulary import GridVocabulary
 from arc_helpers.runs import choose_device, resolve_path
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -30,7 +30,7 @@ class LoadedLM:
 
     model: PreTrainedModel
     tokenizer: Any
-    vocabulary: GridVocabulary
+    prompt_form: PromptForm
     name: str
     max_len: int  # tokens; never more than the model's context
     device: torch.device
@@ -89,7 +89,7 @@ def load_causal_lm(
     source, local = locate_model(model_dir)
     options = {"local_files_only": local, "trust_remote_code": trust_remote_code}
     tokenizer = _or_model_error(model_dir, lambda: AutoTokenizer.from_pretrained(source, use_fast=use_fast, **options))
-    vocabulary = GridVocabulary.from_tokenizer(tokenizer, str(model_dir))
+    prompt_form = PromptForm.from_tokenizer(tokenizer, str(model_dir))
     config = _or_model_error(model_dir, lambda: AutoConfig.from_pretrained(source, **options))
     quantizer = bitsandbytes_config(quant_type, double_quant, dtype) if quantization == "4bit" else None
     model = _or_model_error(
@@ -108,32 +108,32 @@ def load_causal_lm(
     model.eval().requires_grad_(False)
     if quantizer and model.device.type == "cpu":
         avoid_traps_of_4bit_on_a_cpu(model, model_dir)
-    known, last = model.get_input_embeddings().weight.shape[0], max(vocabulary.token_ids)
+    known, last = model.get_input_embeddings().weight.shape[0], max(prompt_form.token_ids)
     if last >= known:
         raise ModelError(f"{model_dir}: its tokenizer uses token {last}, but the model knows only {known} tokens")
     task_tokens = None
     if getattr(config, "task_names", None):  # the rows behind its vocabulary are not to be trimmed away
         task_tokens, trim_vocab = TaskTokens(config.vocab_size, tuple(config.task_names)), False
     if trim_vocab:
-        vocabulary = trim_vocabulary(model, vocabulary)
-        notes.append(f"vocabulary trimmed to {len(vocabulary.token_ids)} tokens")
+        prompt_form = trim_vocabulary(model, prompt_form)
+        notes.append(f"vocabulary trimmed to {len(prompt_form.token_ids)} tokens")
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
     if max_len is None or (context and max_len > context):
         if max_len is not None:
             notes.append(f"max_len {max_len} clamped to the model's context of {context} tokens")
         max_len = context or 2048
     name = Path(str(model_dir)).name
-    return LoadedLM(model, tokenizer, vocabulary, name, max_len, model.device, dtype, tuple(notes), task_tokens)
+    return LoadedLM(model, tokenizer, prompt_form, name, max_len, model.device, dtype, tuple(notes), task_tokens)
 
 
 @torch.no_grad()
-def trim_vocabulary(model: PreTrainedModel, vocabulary: GridVocabulary) -> GridVocabulary:
+def trim_vocabulary(model: PreTrainedModel, prompt_form: PromptForm) -> PromptForm:
     """Cut embedding and head to the rows in use, in place, as float32; returns the vocabulary's new ids.
 
     Full-vocabulary logits of a 7B model do not fit a T4 (1.5 MB a position); 16 rows do, and are so few that
     they can be trained in full. Activations keep the model's dtype.
     """
-    rows = torch.tensor(vocabulary.token_ids)
+    rows = torch.tensor(prompt_form.token_ids)
     old_embedding, old_head = model.get_input_embeddings(), model.get_output_embeddings()
     dtype = old_embedding.weight.dtype
     if getattr(old_head, "bias", None) is not None:
@@ -144,13 +144,14 @@ def trim_vocabulary(model: PreTrainedModel, vocabulary: GridVocabulary) -> GridV
     head.weight.copy_(old_head.weight[rows.to(old_head.weight.device)].float())
     model.set_input_embeddings(embedding.to(old_embedding.weight.device).requires_grad_(False))
     model.set_output_embeddings(head.to(old_head.weight.device).requires_grad_(False))
-    trimmed = vocabulary.trimmed()
+    trimmed = prompt_form.trimmed()
     config = model.config.get_text_config()
     config.vocab_size, config.tie_word_embeddings = len(rows), False
     for special in (config, model.generation_config):
         special.bos_token_id, special.eos_token_id, special.pad_token_id = trimmed.start, trimmed.end, trimmed.pad
     if hasattr(config, "marker_token_ids"):
-        config.marker_token_ids = [trimmed.input_mark, trimmed.output_mark]
+        kept = {old: new for new, old in enumerate(prompt_form.token_ids)}
+        config.marker_token_ids = [kept[mark] for mark in config.marker_token_ids]
         config.row_end_token_id = trimmed.row_end
     return trimmed
 

@@ -1,4 +1,4 @@
-"""Single pairs that say whose they are: `<start> task view I input rows O │ output rows <end>`.
+"""Single pairs that say whose they are: the task's and the view's token stand behind what opens a document.
 
 A pair alone does not show its rule. So each task of a run gets a token of its own, whose embedding is learned with
 the weights, and each of the eight views another, shared by all tasks: what TRM calls a puzzle embedding and mdlARC a
@@ -8,17 +8,20 @@ read, the head never writes them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from arc_helpers.arc import DIHEDRAL, Pair, Transform
 from arc_helpers.lm.prompt import IGNORE, Encoded, encode_pair
-from arc_helpers.lm.vocabulary import GridVocabulary
+from arc_helpers.lm.prompt_form import PromptForm
 
 
 @dataclass(frozen=True)
 class TaskTokens:
     """Which embedding row belongs to which view and task."""
+
+    LENGTH: ClassVar[int] = 2  # tokens before a pair: the task's and the view's
 
     first: int  # the row of the first view: the size of the vocabulary
     names: tuple[str, ...]  # task ids, in the order of their rows
@@ -39,14 +42,14 @@ class TaskTokens:
         task = self.first + len(DIHEDRAL) + self.names.index(task_id)
         return np.array([task, self.first + DIHEDRAL.index(symmetry)], dtype=np.int64)
 
-    def encode(self, task_id: str, pair: Pair, view: Transform, vocabulary: GridVocabulary, **options) -> Encoded:
+    def encode(self, task_id: str, pair: Pair, view: Transform, prompt_form: PromptForm, **options) -> Encoded:
         """Encode a pair of a task, turned into a view; options as in `encode_pair`. The labels count the output."""
         if options.get("max_len") is not None:
-            options["max_len"] -= 2
-        encoded, tokens = encode_pair(view.pair(pair), vocabulary, **options), self.ids(task_id, view)
-        at = 0 if vocabulary.start is None else 1
+            options["max_len"] -= self.LENGTH
+        encoded, tokens = encode_pair(view.pair(pair), prompt_form, **options), self.ids(task_id, view)
+        at = len(prompt_form.prefix)
         return Encoded(
             np.insert(encoded.input_ids, at, tokens),
-            np.insert(encoded.labels, at, [IGNORE] * 2),
-            encoded.prompt_length + 2,
+            np.insert(encoded.labels, at, [IGNORE] * self.LENGTH),
+            encoded.prompt_length + self.LENGTH,
         )

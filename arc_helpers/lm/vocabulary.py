@@ -1,9 +1,6 @@
 """The few tokens that spell grids, found in any Hugging Face tokenizer."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass
 
 ROW_END, INPUT_MARK, OUTPUT_MARK = "\n", "I", "O"
 SPELLING = [*"0123456789", ROW_END, INPUT_MARK, OUTPUT_MARK]
@@ -19,10 +16,7 @@ class TokenizerError(ValueError):
 
 @dataclass(frozen=True)
 class GridVocabulary:
-    """Token ids of the grid alphabet: one id a cell, one a row end, one a grid marker, one for the end.
-
-    A prompt is built by joining these ids, never by tokenising a text, so no merge can hide a cell.
-    """
+    """Token ids of the grid alphabet: one id a cell, one a row end, one a grid marker, one for the end."""
 
     digits: tuple[int, ...]  # ten ids, index = colour
     row_end: int
@@ -61,47 +55,6 @@ class GridVocabulary:
             pad=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end,
             start=tokenizer.bos_token_id,
         )
-
-    @property
-    def token_ids(self) -> list[int]:
-        """Every id in use, without repeats: at most 16."""
-        ids = [*self.digits, self.row_end, self.input_mark, self.output_mark, self.pad, self.start, self.end]
-        return list(dict.fromkeys(i for i in ids if i is not None))
-
-    @property
-    def answer_ids(self) -> list[int]:
-        """The ids that may stand in an answer: ten digits, row end, end."""
-        return [*self.digits, self.row_end, self.end]
-
-    def trimmed(self) -> "GridVocabulary":
-        """The same alphabet under the ids 0, 1, 2, … of a model whose vocabulary is cut to `token_ids`."""
-        new = {old: i for i, old in enumerate(self.token_ids)}
-        return replace(
-            self,
-            digits=tuple(new[d] for d in self.digits),
-            **{f: new[getattr(self, f)] for f in ("row_end", "input_mark", "output_mark", "end", "pad")},
-            start=None if self.start is None else new[self.start],
-        )
-
-    def grid_ids(self, grid: np.ndarray) -> np.ndarray:
-        """int64 [H · (W + 1)]: the cells row by row, each row closed by a row end."""
-        grid = np.asarray(grid)
-        rows = np.full((grid.shape[0], grid.shape[1] + 1), self.row_end, dtype=np.int64)
-        rows[:, :-1] = np.asarray(self.digits)[grid]
-        return rows.ravel()
-
-    def symbol(self, token_id: int) -> str:
-        """What a token stands for: a digit, a newline, I, O, or a name in angle brackets."""
-        names = {self.row_end: ROW_END, self.input_mark: INPUT_MARK, self.output_mark: OUTPUT_MARK}
-        names |= {self.pad: "<pad>", self.end: "<end>"}
-        if self.start is not None:
-            names[self.start] = "<start>"
-        names |= {d: str(i) for i, d in enumerate(self.digits)}
-        return names.get(int(token_id), f"<{int(token_id)}>")
-
-    def decode(self, token_ids: Iterable[int]) -> str:
-        """The text of a token sequence."""
-        return "".join(self.symbol(t) for t in token_ids)
 
 
 def _diagnose(tokenizer, head: list[int]) -> str:

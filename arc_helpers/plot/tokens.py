@@ -111,7 +111,7 @@ def token_table(
 ) -> TokenTable:
     """A table of at most `limit` tokens: from `start` on, or the head and where the answer begins.
 
-    `symbol` gives the text of a token id, for example `vocabulary.symbol` or `tokenizer.decode`. `logprobs`, one for
+    `symbol` gives the text of a token id, for example `prompt_form.symbol` or `tokenizer.decode`. `logprobs`, one for
     each answer token a model, adds a column of probabilities a model.
     """
     ids, labels = _checked(input_ids, labels)

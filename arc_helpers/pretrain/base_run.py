@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from arc_helpers.lm.gridlm import GridLMConfig, GridLMForCausalLM
+from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.lm.tokenizer import arc_tokenizer
-from arc_helpers.lm.vocabulary import GridVocabulary
 from arc_helpers.pretrain.corpus import build_curriculum, held_out_tasks
 from arc_helpers.pretrain.curriculum import Curriculum
 from arc_helpers.pretrain.export import model_card, save_model
@@ -30,10 +30,10 @@ from arc_helpers.runs.notebook import parse_words
 NOTEBOOK = "00_base_model"
 
 
-def corpus_from(knobs: Any, vocabulary: GridVocabulary, seed: int) -> tuple[Curriculum, dict[str, int], list[str]]:
+def corpus_from(knobs: Any, prompt_form: PromptForm, seed: int) -> tuple[Curriculum, dict[str, int], list[str]]:
     """`build_curriculum` with the knobs of notebook 00."""
     return build_curriculum(
-        vocabulary,
+        prompt_form,
         arc_training=knobs.arc_training,
         re_arc_path=knobs.re_arc,
         concept_arc_path=knobs.concept_arc,
@@ -110,8 +110,8 @@ def main(words: Sequence[str]) -> None:
     processes = Processes.from_environment()
     run = start(NOTEBOOK, **own, **given) if processes.first else None
     seed_everything(own["seed"])
-    vocabulary = GridVocabulary.from_tokenizer(arc_tokenizer())
-    curriculum, counts, left_out = corpus_from(knobs, vocabulary, own["seed"])
+    prompt_form = PromptForm.from_tokenizer(arc_tokenizer())
+    curriculum, counts, left_out = corpus_from(knobs, prompt_form, own["seed"])
     watched = held_out_tasks(min(10, knobs.max_side))
     model = GridLMForCausalLM(GridLMConfig.preset(knobs.preset)).to(choose_device().device)
     checkpoint = output_path(own.get("out_dir") or f"artifacts/{NOTEBOOK}") / "checkpoint.pt"
@@ -124,7 +124,7 @@ def main(words: Sequence[str]) -> None:
         print("  ".join(f"{name} {metrics[name]:.4g}" for name in shown if name in metrics), flush=True)
 
     def evaluate(averaged: GridLMForCausalLM) -> dict[str, float]:
-        return held_out_score(averaged, watched, vocabulary, knobs.max_len)
+        return held_out_score(averaged, watched, prompt_form, knobs.max_len)
 
     trainer = Pretrainer(model, curriculum, settings_from(knobs, own["seed"]), checkpoint, report, evaluate, processes)
     if processes.first:

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from arc_helpers.arc import Pair, Task, check_split, concept_arc, find_overlap, load_tasks, re_arc
-from arc_helpers.lm.vocabulary import GridVocabulary
+from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.pretrain.curriculum import Curriculum, parse_curriculum
 from arc_helpers.pretrain.mixture import Mixture, Sampler, fits, task_pools, task_sampler
 from arc_helpers.rules import generate_pairs
@@ -50,14 +50,14 @@ def procedural_sampler(max_side: int, max_demos: int = 4) -> Sampler:
     return sample
 
 
-def build_mixture(vocabulary: GridVocabulary, **options) -> tuple[Mixture, dict[str, int], list[str]]:
+def build_mixture(prompt_form: PromptForm, **options) -> tuple[Mixture, dict[str, int], list[str]]:
     """The mixture without a curriculum; options and results as in `build_curriculum`."""
-    curriculum, counts, notes = build_curriculum(vocabulary, **options)
+    curriculum, counts, notes = build_curriculum(prompt_form, **options)
     return curriculum.stages[-1][1], counts, notes
 
 
 def build_curriculum(
-    vocabulary: GridVocabulary,
+    prompt_form: PromptForm,
     *,
     arc_training: str = "arcagi1/training",
     re_arc_path: str | None = None,
@@ -95,7 +95,7 @@ def build_curriculum(
         counts.update({name: len(pool) for name, (_, pool) in pools.items()})
         sources = {n: ((1 - procedural_share) * weight / total, task_sampler(p)) for n, (weight, p) in pools.items()}
         sources["procedural"] = (procedural_share, procedural_sampler(side))
-        return Mixture(sources, vocabulary, length, seed, side, pair_share, enlarge_share)
+        return Mixture(sources, prompt_form, length, seed, side, pair_share, enlarge_share)
 
     counts: dict[str, int] = {}
     curriculum = Curriculum(tuple((until, mixture(*size)) for until, size in sizes))

@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from arc_helpers.arc import Task
 from arc_helpers.lm.gridlm import GridLMForCausalLM
 from arc_helpers.lm.prompt import IGNORE, TaskTooLong, encode
-from arc_helpers.lm.vocabulary import GridVocabulary
+from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.pretrain.batches import Batch
 
 
 @torch.no_grad()
 def held_out_score(
-    model: GridLMForCausalLM, tasks: list[Task], vocabulary: GridVocabulary, max_len: int
+    model: GridLMForCausalLM, tasks: list[Task], prompt_form: PromptForm, max_len: int
 ) -> dict[str, float]:
     """Answer loss (nats a token) and exact answers under greedy decoding, on the tests of labelled tasks.
 
@@ -28,11 +28,11 @@ def held_out_score(
     for task in tasks:
         task.answers()  # raises where there is nothing to compare with
         try:
-            documents.append(("", encode(task, vocabulary, max_len=max_len)))
+            documents.append(("", encode(task, prompt_form, max_len=max_len)))
         except TaskTooLong:
             continue
     for document in documents:
-        batch = Batch.of([document], vocabulary.pad)
+        batch = Batch.of([document], prompt_form.pad)
         ids, labels = (torch.from_numpy(a).to(device) for a in (batch.input_ids, batch.labels))
         counted = labels[:, 1:] != IGNORE
         logits = model.lm_head(model.model(ids).last_hidden_state[:, :-1][counted]).float()

@@ -12,7 +12,7 @@ import numpy as np
 
 from arc_helpers.arc import Pair, Task, Transform, color_permutation
 from arc_helpers.lm.prompt import TaskTooLong, encode_pair, encode_pairs
-from arc_helpers.lm.vocabulary import GridVocabulary
+from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.pretrain.batches import Batch, Document, packed_rows, padded_groups
 from arc_helpers.pretrain.enlarge import random_enlargement
 
@@ -62,7 +62,7 @@ class Mixture:
     """Weighted sources of documents, augmented on the fly."""
 
     sources: Mapping[str, tuple[float, Sampler]]  # name -> (weight, sampler)
-    vocabulary: GridVocabulary
+    prompt_form: PromptForm
     max_len: int = 1024  # longest document, in tokens
     seed: int = 0
     max_side: int = 30  # largest grid side, in cells; samplers keep to it, and so does enlarging
@@ -93,8 +93,8 @@ class Mixture:
             alone = self.pair_share and rng.random() < self.pair_share
             try:
                 if alone:
-                    return name, encode_pair(pairs[-1], self.vocabulary, max_len=self.max_len)
-                encoded = encode_pairs(pairs[:-1], pairs[-1], self.vocabulary, max_len=self.max_len, all_outputs=True)
+                    return name, encode_pair(pairs[-1], self.prompt_form, max_len=self.max_len)
+                encoded = encode_pairs(pairs[:-1], pairs[-1], self.prompt_form, max_len=self.max_len, all_outputs=True)
             except TaskTooLong:
                 continue
             if encoded.dropped < len(pairs) - 1:  # a query that lost its demonstrations says nothing about its rule
@@ -126,7 +126,7 @@ class Mixture:
 
     def _pool(self, number: int, batch_tokens: int, pool: int, row_tokens: int | None) -> list[Batch]:
         """All batches of one pool."""
-        rng, pad = np.random.default_rng([self.seed, number, 1]), self.vocabulary.pad
+        rng, pad = np.random.default_rng([self.seed, number, 1]), self.prompt_form.pad
         if row_tokens is None:
             groups = padded_groups([self.document(i) for i in range(number * pool, (number + 1) * pool)], batch_tokens)
             order = rng.permutation(len(groups))

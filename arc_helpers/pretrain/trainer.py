@@ -65,7 +65,7 @@ class Pretrainer:
         self.matrices = matrix_parameters(model)
         if checkpoint is not None and checkpoint.exists():
             self._load()
-        self.start_id = self.curriculum.stages[0][1].vocabulary.start
+        self.start_id = self.curriculum.stages[0][1].prompt_form.start
         self.kernel, self.notes = "mask", []
         if config.pack:
             self._choose_kernel()

@@ -15,7 +15,7 @@ _WHERE = {
     "depths_of": "depths",
     "score_depth": "depths",
     "with_held_out_demonstration": "depths",
-    "FORMS": "forms",
+    "FORMS": "pools",
     "adapt_jointly": "joint",
     "joint_config": "joint",
     "group_tasks": "grouping",

@@ -7,9 +7,9 @@ import numpy as np
 
 from arc_helpers.arc import FALLBACK, Task, Transform, as_grid
 from arc_helpers.lm.loading import LoadedLM
-from arc_helpers.lm.prompt import Encoded, TaskTooLong, answer_grid
-from arc_helpers.ttt.forms import questions
+from arc_helpers.lm.prompt import Encoded, TaskTooLong
 from arc_helpers.ttt.multilora import MultiLoRAModel
+from arc_helpers.ttt.pools import questions
 from arc_helpers.ttt.result import TaskResult
 from arc_helpers.ttt.score import score_answers
 from arc_helpers.ttt.search import answers_with_lora
@@ -17,16 +17,6 @@ from arc_helpers.ttt.select import Candidate, product_of_experts, same_size_firs
 from arc_helpers.ttt.settings import TTTSettings
 
 MOST_SCORED = 20  # distinct answers to a test input that are scored in every view
-LARGEST_ANSWER = 30 * 31 + 1  # tokens of a 30 × 30 grid with its row ends and the end token
-
-
-def answer_room(task: Task, test_index: int) -> int:
-    """How many tokens an answer may take: what the demonstrations' outputs suggest, and half as much again."""
-    outputs = [pair.output for pair in task.train]
-    growth = max(pair.output.size / pair.input.size for pair in task.train)
-    cells = max(max(o.size for o in outputs), growth * task.test[test_index].input.size)
-    rows = max(max(o.shape) for o in outputs) + max(task.test[test_index].input.shape)
-    return min(LARGEST_ANSWER, int(1.5 * cells) + rows + 1)
 
 
 @dataclass(frozen=True)
@@ -60,7 +50,7 @@ def answer_group(
             min_prob=settings.min_prob,
         )
         for job, answer in ((job, answer) for job, own in zip(jobs, decoded, strict=True) for answer in own):
-            grid = answer_grid([*answer.token_ids, lm.vocabulary.end], lm.vocabulary) if answer.finished else None
+            grid = lm.prompt_form.answer_grid([*answer.token_ids, lm.prompt_form.end]) if answer.finished else None
             if grid is not None:
                 mean = answer.logprob / (len(answer.token_ids) + 1)
                 candidate = Candidate(job.view.inverse.grid(grid), job.view.name, mean)
@@ -83,9 +73,9 @@ def answer_group(
 
 def _rank_by_product(model: MultiLoRAModel, jobs: Sequence[_Job], results: Sequence[TaskResult]) -> None:
     """Score every candidate of a test input in all of its views, and order them by the sum."""
-    vocabulary = model.lm.vocabulary
+    prompt_form = model.lm.prompt_form
     answers = [
-        [np.append(vocabulary.grid_ids(job.view.grid(r.grid)), vocabulary.end) for r in ranked]
+        [prompt_form.output_ids(job.view.grid(r.grid)) for r in ranked]
         for job in jobs
         for ranked in [results[job.slot].ranked[job.test_index]]
     ]
@@ -100,7 +90,7 @@ def _rank_by_product(model: MultiLoRAModel, jobs: Sequence[_Job], results: Seque
 def _jobs(lm: LoadedLM, slot: int, task: Task, settings: TTTSettings, notes: list[str]) -> list[_Job]:
     jobs = []
     for i in range(len(task.test)):
-        room = min(answer_room(task, i), max(1, lm.max_len // 2))
+        room = min(lm.prompt_form.answer_room(task, i), max(1, lm.max_len // 2))
         try:
             for view, prompt in questions(lm, task, i, settings, room):
                 jobs.append(_Job(slot, i, view, prompt, room))

@@ -168,7 +168,7 @@ def _answer_positions(example: Encoded) -> tuple[Tensor, Tensor]:
 def _padded(lm: LoadedLM, examples: Sequence[Encoded]) -> Tensor:
     # padded on the right under a causal mask: no real token sees the padding, so no mask is needed
     rows = [torch.from_numpy(e.input_ids) for e in examples]
-    return pad_sequence(rows, True, lm.vocabulary.pad).to(lm.device)
+    return pad_sequence(rows, True, lm.prompt_form.pad).to(lm.device)
 
 
 def _batches(lm: LoadedLM, examples: Sequence[Encoded], batch_tokens: int | None) -> Iterator[tuple[list[int], Tensor]]:

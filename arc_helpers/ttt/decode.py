@@ -35,7 +35,7 @@ def generate_with_lora(
     Only tokens that keep the answer a rectangle of at most 30 × 30 are possible (`GridGrammar`). Rows that have
     ended leave the batch. `use_cache=False` runs every step on the whole sequences: slow, the tests' reference.
     """
-    end = model.lm.vocabulary.end
+    end = model.lm.prompt_form.end
     answers: dict[int, Generated] = {}
     owner = list(range(len(prompts)))  # which prompt each row of the batch belongs to
     writing = Writing(model, prompts, slots, use_cache=use_cache)
@@ -68,10 +68,10 @@ class Writing:
     ):
         lm = model.lm
         self.model = model
-        self.ids, self.mask = left_pad(prompts, lm.vocabulary.pad, lm.device)  # [N, T], growing with the answers
+        self.ids, self.mask = left_pad(prompts, lm.prompt_form.pad, lm.device)  # [N, T], growing with the answers
         self.slots = list(slots)
         self.adapters = model.rows(self.slots)
-        self.grammar = GridGrammar(len(prompts), lm.vocabulary, lm.head.weight.shape[0], lm.device)
+        self.grammar = GridGrammar(len(prompts), lm.prompt_form, lm.head.weight.shape[0], lm.device)
         self.cache = Cache(layer_class_to_replicate=RoomyLayer) if use_cache else None
         self.positions = lm.positions(self.ids, self.mask)  # of the tokens that the cache has not yet: [N, n(, 3)]
         self.start = self.ids.shape[1]
@@ -114,7 +114,7 @@ class Writing:
 
     def answer(self, row: int, last: int, logprob: float) -> Generated:
         """What stands in a row, and a `last` token behind it."""
-        said, finished = self.ids[row, self.start :].tolist(), last == self.model.lm.vocabulary.end
+        said, finished = self.ids[row, self.start :].tolist(), last == self.model.lm.prompt_form.end
         return Generated(said if finished else [*said, last], logprob, finished)
 
     def _next_position(self) -> Tensor:
@@ -122,8 +122,7 @@ class Writing:
         last = self.positions[:, -1:]
         if last.dim() == 2:
             return last + 1
-        # GridLM's (column, row, slot); the grammar counts the finished cells and rows
-        return torch.stack([self.grammar.column + 1, self.grammar.height + 1, last[:, 0, 2]], dim=-1)[:, None]
+        return self.model.lm.model.next_position(self.ids[:, -1:], last)
 
 
 class RoomyLayer(DynamicLayer):

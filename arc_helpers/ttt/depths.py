@@ -12,9 +12,9 @@ from arc_helpers.arc import Task
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.lm.prompt import TaskTooLong, encode
 from arc_helpers.ttt.cache import answer_logits, prepare
-from arc_helpers.ttt.forms import encode_pool
 from arc_helpers.ttt.grouping import length_groups
 from arc_helpers.ttt.multilora import MultiLoRAModel, decoder_layers, per_slot_cross_entropy
+from arc_helpers.ttt.pools import encode_pool
 from arc_helpers.ttt.settings import TTTSettings
 from arc_helpers.ttt.trainer import train_slots
 
@@ -90,7 +90,7 @@ def score_answers_of(model: MultiLoRAModel, slot: int, task: Task) -> tuple[floa
     losses, exact, slots = [], True, torch.tensor([slot], device=model.lm.device)
     for i in range(len(task.test)):
         try:
-            example = encode(task, model.lm.vocabulary, test_index=i, max_len=model.lm.max_len)
+            example = encode(task, model.lm.prompt_form, test_index=i, max_len=model.lm.max_len)
         except TaskTooLong:
             exact = False
             continue

@@ -20,7 +20,7 @@ def task_features(lm: LoadedLM, tasks: Sequence[Task]) -> np.ndarray:
     found = np.zeros((len(tasks), width), dtype=np.float32)
     for row, task in enumerate(tasks):
         try:
-            prompt = encode(task.without_answers(), lm.vocabulary, max_len=lm.max_len)
+            prompt = encode(task.without_answers(), lm.prompt_form, max_len=lm.max_len)
         except TaskTooLong:
             continue
         ids = torch.from_numpy(prompt.input_ids)[None].to(lm.device)

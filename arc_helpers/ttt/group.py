@@ -14,8 +14,8 @@ from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.runs import Deadline
 from arc_helpers.ttt.answer import answer_group
 from arc_helpers.ttt.cache import Example, prepare
-from arc_helpers.ttt.forms import encode_pool
 from arc_helpers.ttt.multilora import MultiLoRAModel
+from arc_helpers.ttt.pools import encode_pool
 from arc_helpers.ttt.result import TaskResult
 from arc_helpers.ttt.settings import TTTSettings
 from arc_helpers.ttt.store import StateStore

@@ -8,6 +8,8 @@ from typing import TypeVar
 import numpy as np
 
 from arc_helpers.arc import Task
+from arc_helpers.lm.prompt_form import PromptForm
+from arc_helpers.lm.task_tokens import TaskTokens
 
 T = TypeVar("T")
 STRATEGIES = ("length", "size", "palette", "family", "random")
@@ -51,13 +53,17 @@ def group_tasks(
     return sorted(groups, key=lambda group: max(length_of[task.id] for task in group))
 
 
-def training_length(task: Task, max_len: int | None = None) -> int:
-    """Tokens of a task's longest pseudo-task: all demonstrations, turned so that they have more rows. (Test inputs are
-    not trained on; with them in the sum, groups have twice the padding.)"""
-    grids = [grid for pair in task.train for grid in (pair.input, pair.output)]
-    rows = max(sum(grid.shape[axis] for grid in grids) for axis in (0, 1))
-    tokens = sum(grid.size for grid in grids) + rows + 3 * len(task.train) + 1  # two marks and an end a pair; the start
-    return tokens if max_len is None else min(tokens, max_len)
+def training_length(task: Task, prompt_form: PromptForm, max_len: int | None = None, form: str = "in_context") -> int:
+    """Tokens of the longest sequence that a task's adapter trains on, at most `max_len`. form: one of `pools.FORMS`.
+
+    In context these are all demonstrations, turned so that they have more rows. (Test inputs are not trained on; with
+    them in the sum, groups have twice the padding.)"""
+    lengths = []
+    if form != "pairs":
+        lengths.append(prompt_form.length(task.train))
+    if form != "in_context":
+        lengths += [prompt_form.length([pair]) + TaskTokens.LENGTH for pair in task.train]
+    return min(max(lengths), max_len or max(lengths))
 
 
 def length_groups(items: Sequence[T], lengths: Sequence[int], k: int, max_tokens: int | None = None) -> list[list[T]]:

@@ -21,8 +21,8 @@ from arc_helpers.arc import DIHEDRAL, MAX_SIDE, Pair, Task
 from arc_helpers.lm.gridlm import GridLMForCausalLM
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.lm.prompt import TaskTooLong, encode_pairs
+from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.lm.task_tokens import TaskTokens
-from arc_helpers.lm.vocabulary import GridVocabulary
 from arc_helpers.pretrain.batches import Batch, Document, padded_groups
 from arc_helpers.pretrain.mixture import random_transform
 from arc_helpers.pretrain.settings import PretrainConfig
@@ -52,7 +52,7 @@ def adapt_jointly(
 ) -> LoadedLM:
     """A copy of a GridLM trained on the demonstrations of all `tasks`; the base itself is not changed.
 
-    form: one of `forms.FORMS`. The copy has a token for each task (`LoadedLM.task_tokens`), by which it can be asked in
+    form: one of `pools.FORMS`. The copy has a token for each task (`LoadedLM.task_tokens`), by which it can be asked in
     single pairs afterwards. background: labelled tasks to learn beside, test
     pairs included; they must not be tasks that are scored. checkpoint: file to go on from, and to save to.
     ValueError, one line, for a base that is no GridLM or is quantised, and for a task that is in both lists.
@@ -65,7 +65,7 @@ def adapt_jointly(
             raise ValueError(f"joint training: task {task.id} is to be solved, so it cannot be a background task")
         pools[task.id] = tuple(pair for pair in (*task.train, *task.test) if pair.output is not None)
     model, tokens = with_task_tokens(lm.model, tuple(pools), config.seed)
-    source = JointPairs(pools, tokens, lm.vocabulary, lm.max_len, config.seed, form)
+    source = JointPairs(pools, tokens, lm.prompt_form, lm.max_len, config.seed, form)
     trainer = Pretrainer(model, source, config, checkpoint, on_metrics)
     trainer.run()
     averaged = trainer.averaged.eval().requires_grad_(False)
@@ -94,7 +94,7 @@ class JointPairs:
 
     pools: Mapping[str, Sequence[Pair]]  # task id -> its labelled pairs
     tokens: TaskTokens
-    vocabulary: GridVocabulary
+    prompt_form: PromptForm
     max_len: int
     seed: int
     form: str = "pairs"
@@ -116,7 +116,7 @@ class JointPairs:
                 groups += padded_groups(documents[first : first + POOL], batch_tokens)
             order = rng.permutation(len(groups))
             for n in range(skip, len(order)):
-                yield Batch.of(groups[order[n]], self.vocabulary.pad, following=(epoch, n + 1))
+                yield Batch.of(groups[order[n]], self.prompt_form.pad, following=(epoch, n + 1))
             epoch, skip = epoch + 1, 0
 
     def _epoch(self, rng: np.random.Generator) -> list[Document]:
@@ -134,7 +134,7 @@ class JointPairs:
         for task_id, pairs in self.pools.items():
             for pair, view in product(pairs, DIHEDRAL):
                 with suppress(TaskTooLong):
-                    yield task_id, self.tokens.encode(task_id, pair, view, self.vocabulary, max_len=self.max_len)
+                    yield task_id, self.tokens.encode(task_id, pair, view, self.prompt_form, max_len=self.max_len)
 
     def _in_context(self, rng: np.random.Generator) -> Iterator[Document]:
         """Every pair as the question behind the task's others, in one random view and colouring."""
@@ -145,7 +145,7 @@ class JointPairs:
                 turned = [transform.pair(pairs[i]) for i in (*others, held_out)]
                 with suppress(TaskTooLong):
                     encoded = encode_pairs(
-                        turned[:-1], turned[-1], self.vocabulary, max_len=self.max_len, all_outputs=True
+                        turned[:-1], turned[-1], self.prompt_form, max_len=self.max_len, all_outputs=True
                     )
                     if encoded.dropped < len(others):
                         yield task_id, encoded

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from arc_helpers.arc import Task
+from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.runs import Deadline
+from arc_helpers.ttt.grouping import training_length
 from arc_helpers.ttt.settings import TTTSettings
 
 #: seconds of a depth-first search by its bound, over those at 0.35: 492, 309, 259 and 235 s for the longest task of
@@ -48,13 +50,13 @@ class Costs:
 UNITS = Costs(train_step=30.0, train_token=3.0, read_token=1.0, write_step=15.0, write_token=2.0)
 
 
-def size_of(task: Task, max_len: int) -> Size:
-    """The size of a task; answers are taken to be as large as its demonstrations let expect."""
-    grids = [g for p in task.train for g in (p.input, p.output)] + [p.input for p in task.test]
+def size_of(task: Task, prompt_form: PromptForm, max_len: int, form: str = "in_context") -> Size:
+    """The size of a task; answers are taken to be as large as its demonstrations let expect. form: as in
+    `grouping.training_length`."""
     same = all(pair.input.shape == pair.output.shape for pair in task.train)
-    usual = max((g.size + g.shape[0] + 1 for g in (pair.output for pair in task.train)), default=0)
-    answers = [t.input.size + t.input.shape[0] + 1 if same else usual for t in task.test]
-    return Size(min(max_len, sum(g.size + g.shape[0] + 1 for g in grids)), tuple(answers))
+    usual = max((prompt_form.output_length(pair.output.shape) for pair in task.train), default=0)
+    answers = [prompt_form.output_length(t.input.shape) if same else usual for t in task.test]
+    return Size(training_length(task, prompt_form, max_len, form), tuple(answers))
 
 
 def work(group: Sequence[Size], settings: TTTSettings) -> np.ndarray:

@@ -14,7 +14,7 @@ from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.runs import Deadline, RunLog, append_record, atomic_write_text, plain, progress
 from arc_helpers.ttt.features import task_features
 from arc_helpers.ttt.group import OnLosses, new_model, solve_group, solve_or_split
-from arc_helpers.ttt.grouping import group_tasks, training_length
+from arc_helpers.ttt.grouping import group_tasks
 from arc_helpers.ttt.journal import Journal, identify
 from arc_helpers.ttt.pace import Pace, difference, size_of
 from arc_helpers.ttt.result import TaskResult, prediction_text
@@ -84,10 +84,10 @@ def solve_tasks(
     """
     new_model(lm, ["none"], settings)  # what this base cannot have is an error now, not one for every task
     by_id = {task.id: task.without_answers() for task in tasks}
-    sizes = {task_id: size_of(task, lm.max_len) for task_id, task in by_id.items()}
+    sizes = {task_id: size_of(task, lm.prompt_form, lm.max_len, settings.form) for task_id, task in by_id.items()}
     grouped = group_tasks(
         list(by_id.values()),
-        [training_length(task, lm.max_len) for task in by_id.values()],
+        [sizes[task_id].tokens for task_id in by_id],
         settings.k,
         max_tokens=settings.max_tokens,
         strategy=settings.grouping,

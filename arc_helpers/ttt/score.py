@@ -52,7 +52,7 @@ def score_answers(
 
 def _score_batch(model: MultiLoRAModel, prompts, slots, answers) -> np.ndarray:
     lm = model.lm
-    ids, mask = left_pad(prompts, lm.vocabulary.pad, lm.device)
+    ids, mask = left_pad(prompts, lm.prompt_form.pad, lm.device)
     slot_of = torch.tensor(list(slots), device=lm.device)
     counts = torch.tensor([len(a) for a in answers], device=lm.device)
     positions = lm.positions(ids, mask)
@@ -67,7 +67,7 @@ def _score_batch(model: MultiLoRAModel, prompts, slots, answers) -> np.ndarray:
     cache.batch_select_indices(torch.arange(len(prompts), device=lm.device).repeat_interleave(counts))
     ids, mask, slot_of = (x.repeat_interleave(counts, dim=0) for x in (ids, mask, slot_of))
     labels = pad_sequence([torch.from_numpy(a) for own in answers for a in own], True, IGNORE).to(lm.device)
-    written = labels.masked_fill(labels == IGNORE, lm.vocabulary.pad)
+    written = labels.masked_fill(labels == IGNORE, lm.prompt_form.pad)
     ids = torch.cat([ids, written], dim=1)
     mask = torch.cat([mask, torch.ones_like(written)], dim=1)  # padding behind an answer is never looked back at
     hidden = model.hidden(
@@ -78,7 +78,7 @@ def _score_batch(model: MultiLoRAModel, prompts, slots, answers) -> np.ndarray:
         past_key_values=cache,
         use_cache=True,
     ).last_hidden_state
-    legal = torch.tensor(lm.vocabulary.answer_ids, device=lm.device)
+    legal = torch.tensor(lm.prompt_form.answer_ids, device=lm.device)
     logits = model.logits(hidden, slot_of)
     normaliser = logits[..., legal].logsumexp(dim=-1)
     chosen = logits.gather(2, labels.clamp_min(0)[..., None]).squeeze(-1) - normaliser

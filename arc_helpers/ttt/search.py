@@ -102,7 +102,7 @@ def _search(
     model, prompts, slots, max_new_tokens, lowest, max_rows, max_candidates, max_seconds, counts
 ) -> list[list[Generated]]:
     """What both do, for answers with a natural log-probability of at least `lowest`."""
-    device, end = model.lm.device, model.lm.vocabulary.end
+    device, end = model.lm.device, model.lm.prompt_form.end
     deadline = math.inf if max_seconds is None else time.monotonic() + max_seconds
     found: list[list[Generated]] = [[] for _ in prompts]
     greedy_answers: dict[int, Generated] = {}

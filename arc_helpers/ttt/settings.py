@@ -24,7 +24,7 @@ class TTTSettings:
     strategy: str = "greedy"  # how answers are decoded: greedy, beam or dfs (search.STRATEGIES)
     min_prob: float = 0.1  # dfs: every answer at least as likely
     select: str = "product"  # or "votes"
-    form: str = "in_context"  # how a task is put: in_context, pairs or both (forms.FORMS)
+    form: str = "in_context"  # how a task is put: in_context, pairs or both (pools.FORMS)
     colors: bool = True  # permute colours in the pseudo-tasks, too
     cache_gib: float = 4.0  # memory for what the frozen layers compute (modes "head" and "top_m") …
     cache_disk_gib: float = 0.0  # … then disk; what fits neither is computed at every step

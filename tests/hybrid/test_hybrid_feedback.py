@@ -53,17 +53,17 @@ def test_feedback_without_a_grid_or_an_answer():
 @settings(deadline=None, max_examples=30)
 @given(grids)
 def test_tokens_become_the_grid_they_spell(grid):
-    grid, v = np.array(grid, dtype=np.int8), tiny_lm().vocabulary
+    grid, v = np.array(grid, dtype=np.int8), tiny_lm().prompt_form
     assert np.array_equal(tokens_to_grid(place(grid, Canvas(5, 25)), width=5), grid)
-    assert np.array_equal(tokens_to_grid([*v.grid_ids(grid), v.end, 3], vocabulary=v), grid)
+    assert np.array_equal(tokens_to_grid([*v.grid_ids(grid), v.end, 3], prompt_form=v), grid)
 
 
 def test_an_output_that_is_not_a_grid_is_none():
-    v = tiny_lm().vocabulary
-    for ids in ([], [1, 2, v.row_end, 3, v.row_end, v.end], [1, 2, v.row_end], [v.input_mark, v.end]):
-        assert tokens_to_grid(ids, vocabulary=v) is None
+    v = tiny_lm().prompt_form
+    for ids in ([], [1, 2, v.row_end, 3, v.row_end, v.end], [1, 2, v.row_end], [v.ids["I"], v.end]):
+        assert tokens_to_grid(ids, prompt_form=v) is None
     assert tokens_to_grid(np.ones(9), width=3) is None
-    for both in ({}, {"width": 3, "vocabulary": v}):
+    for both in ({}, {"width": 3, "prompt_form": v}):
         with pytest.raises(ValueError, match="give either width"):
             tokens_to_grid([1], **both)
 
@@ -84,7 +84,7 @@ def test_ids_say_what_the_text_says(kind):
     lm = tiny_lm(kind)
     assert has_words(lm) == (kind == "llama")
     ids = encode_problem(lm, QUESTION, [WRONG], "Held out.")
-    read_back = lm.vocabulary.decode(ids) if kind == "gridlm" else lm.tokenizer.decode(ids)
+    read_back = lm.prompt_form.decode(ids) if kind == "gridlm" else lm.tokenizer.decode(ids)
     text = format_problem_text(QUESTION, [WRONG], "Held out.")
     marks = {"<start>": "", "<end>": "", "<s>": "", "</s>": ""}
     for mark, nothing in marks.items():
@@ -96,7 +96,7 @@ def test_ids_say_what_the_text_says(kind):
 
 def test_a_problem_without_history_is_the_prompt_of_the_suite():
     lm = tiny_lm()
-    expected = encode_pairs(list(QUESTION.demonstrations), Pair(QUESTION.input), lm.vocabulary).input_ids
+    expected = encode_pairs(list(QUESTION.demonstrations), Pair(QUESTION.input), lm.prompt_form).input_ids
     assert np.array_equal(encode_problem(lm, QUESTION), expected)
 
 
@@ -104,7 +104,7 @@ def test_demonstrations_are_dropped_from_the_front():
     lm = tiny_lm()
     whole = encode_problem(lm, QUESTION)
     short = encode_problem(replace(lm, max_len=len(whole) - 1), QUESTION)
-    rest = encode_pairs(list(QUESTION.demonstrations[1:]), Pair(QUESTION.input), lm.vocabulary).input_ids
+    rest = encode_pairs(list(QUESTION.demonstrations[1:]), Pair(QUESTION.input), lm.prompt_form).input_ids
     assert np.array_equal(short, rest)
     assert np.array_equal(encode_problem(replace(lm, max_len=len(whole)), QUESTION, room=1), rest)
     with pytest.raises(TaskTooLong, match="t: 6 tokens without any demonstration; the context is 5"):

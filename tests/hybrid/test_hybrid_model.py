@@ -227,7 +227,7 @@ def test_what_does_not_go_together_is_said_in_a_line():
 
 def test_soft_tokens_take_the_embeddings_scale(make):
     model = make("llama")
-    ids = torch.tensor(model.lm.vocabulary.token_ids)
+    ids = torch.tensor(model.lm.prompt_form.token_ids)
     assert embedding_rms(model.lm) == pytest.approx(
         model.lm.model.get_input_embeddings()(ids).square().mean().sqrt().item()
     )

@@ -37,7 +37,7 @@ def test_soft_tokens_that_are_embeddings_read_as_their_tokens(kind):
     """An oracle for position ids: soft tokens with the embeddings of real ones, in front of the same text."""
     lm = tiny_lm(kind)
     first, *_ = prompts_of(lm)
-    row_end = lm.vocabulary.row_end
+    row_end = lm.prompt_form.row_end
     if (
         kind == "gridlm"
     ):  # its positions come from the ids: soft ones stand at columns 1, 2, … of row 0, before any grid

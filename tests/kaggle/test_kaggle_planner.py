@@ -10,6 +10,7 @@ from arc_helpers.arc import Pair, Task
 from arc_helpers.cli import app
 from arc_helpers.kaggle import planner
 from arc_helpers.kaggle.planner import GPUS, KNOWN, base_of, estimate, largest_k, make_plan, measure
+from arc_helpers.lm.prompt_form import FORMS
 from arc_helpers.runs import ConfigError, project_root
 from arc_helpers.ttt.pace import Size, forecast, work
 from arc_helpers.ttt.settings import TTTSettings
@@ -66,11 +67,12 @@ def test_measured_costs_are_those_of_the_clock(monkeypatch):
     true, now = estimate(GPUS["T4"], KNOWN["tinyllama"]), [0.0]
 
     def solve(lm, group, settings):
-        now[0] += float(work([planner.size_of(task, 4096) for task in group], settings) @ dataclasses.astuple(true))
+        sizes = [planner.size_of(task, FORMS["suite"], 4096) for task in group]
+        now[0] += float(work(sizes, settings) @ dataclasses.astuple(true))
 
     monkeypatch.setattr("arc_helpers.ttt.group.solve_group", solve)
     tasks = [Task(str(n), (Pair([[1] * n] * n, [[2] * n] * n),), (Pair([[3] * n] * n),)) for n in range(3, 31, 4)]
-    lm = type("LM", (), {"max_len": 4096})()
+    lm = type("LM", (), {"max_len": 4096, "prompt_form": FORMS["suite"]})()
     costs = measure(lm, tasks, ASKED, clock=lambda: now[0])
     other = dataclasses.replace(ASKED, steps=64)
     assert forecast(GROUPS, other, costs) == pytest.approx(forecast(GROUPS, other, true), rel=0.25)

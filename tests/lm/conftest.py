@@ -9,8 +9,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 
 from arc_helpers.arc import Pair, Task
 from arc_helpers.lm.gridlm import GridLMConfig, GridLMForCausalLM
+from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.lm.tokenizer import arc_tokenizer
-from arc_helpers.lm.vocabulary import GridVocabulary
 
 SMALL = {
     "hidden_size": 64,
@@ -24,8 +24,8 @@ SMALL = {
 
 
 @pytest.fixture(scope="session")
-def vocabulary() -> GridVocabulary:
-    return GridVocabulary.from_tokenizer(arc_tokenizer())
+def prompt_form() -> PromptForm:
+    return PromptForm.from_tokenizer(arc_tokenizer())
 
 
 @pytest.fixture

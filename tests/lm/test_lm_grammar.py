@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from arc_helpers.lm.grammar import GridGrammar
-from arc_helpers.lm.prompt import answer_grid
+from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.lm.tokenizer import arc_tokenizer
-from arc_helpers.lm.vocabulary import GridVocabulary
 
-VOCABULARY = GridVocabulary.from_tokenizer(arc_tokenizer())
+VOCABULARY = PromptForm.from_tokenizer(arc_tokenizer())
 ROW_END, END = VOCABULARY.row_end, VOCABULARY.end
 DIGITS = set(VOCABULARY.digits)
 
@@ -74,7 +73,7 @@ def test_random_allowed_tokens_always_end_in_grids(seed, stop):
             answers[row].append(int(tokens[-1]))
         grammar.push(torch.tensor(tokens))
     assert grammar.done.all()
-    assert all(answer_grid(answer, VOCABULARY) is not None for answer in answers)
+    assert all(VOCABULARY.answer_grid(answer) is not None for answer in answers)
 
 
 @settings(max_examples=20, deadline=None)

@@ -18,7 +18,7 @@ ARCHITECTURES = ["llama", "qwen2", "gridlm"]
 
 
 def prompt_of(lm, task) -> torch.Tensor:
-    return torch.from_numpy(encode(task, lm.vocabulary).input_ids)[None]
+    return torch.from_numpy(encode(task, lm.prompt_form).input_ids)[None]
 
 
 @pytest.fixture
@@ -243,7 +243,7 @@ def test_a_folder_wins_over_a_hub_id(model_folders, tmp_path, monkeypatch):
 
 def same_logits_after_trimming(lm, task, atol: float) -> None:
     """The trimmed model's logits are the old ones at the old ids."""
-    old, ids = lm.vocabulary, prompt_of(lm, task)
+    old, ids = lm.prompt_form, prompt_of(lm, task)
     before = lm.model(ids).logits.float()[..., old.token_ids]
     new = trim_vocabulary(lm.model, old)
     assert new == old.trimmed()
@@ -288,7 +288,7 @@ def test_a_trimmed_gridlm_still_knows_rows_from_marks(task, tmp_path):
     ids = prompt_of(lm, task)
     places = lm.positions(ids, torch.ones_like(ids))
     same_logits_after_trimming(lm, task, 1e-5)
-    to_new = {token: i for i, token in enumerate(lm.vocabulary.token_ids)}
+    to_new = {token: i for i, token in enumerate(lm.prompt_form.token_ids)}
     mapped = torch.tensor([[to_new[int(i)] for i in ids[0]]])
     assert torch.equal(lm.positions(mapped, torch.ones_like(ids)), places)
 
@@ -297,7 +297,7 @@ def test_a_trimmed_gridlm_still_knows_rows_from_marks(task, tmp_path):
 def test_trimming_on_loading(model_folders, task):
     whole = load_causal_lm(model_folders["qwen2"], device="cpu")
     lm = load_causal_lm(model_folders["qwen2"], device="cpu", trim_vocab=True)
-    used = whole.vocabulary.token_ids
+    used = whole.prompt_form.token_ids
     assert lm.notes == (f"vocabulary trimmed to {len(used)} tokens",)
     assert isinstance(lm.head, CastingLinear) and lm.head.weight.shape[0] == len(used) == lm.model.config.vocab_size
     expected = whole.model(prompt_of(whole, task)).logits[..., used]
@@ -310,23 +310,23 @@ def test_trimming_a_4bit_model(model_folders, task):
     options = {"device": "cpu", "quantization": "4bit"}
     whole = load_causal_lm(model_folders["llama"], **options)
     lm = load_causal_lm(model_folders["llama"], trim_vocab=True, **options)
-    expected = whole.model(prompt_of(whole, task)).logits[..., whole.vocabulary.token_ids]
+    expected = whole.model(prompt_of(whole, task)).logits[..., whole.prompt_form.token_ids]
     torch.testing.assert_close(lm.model(prompt_of(lm, task)).logits, expected, atol=1e-5, rtol=0)
 
 
 def test_generating_with_a_trimmed_model_stops_at_its_new_end(model_folders, task):
     lm = load_causal_lm(model_folders["llama"], device="cpu", trim_vocab=True)
-    assert lm.model.generation_config.eos_token_id == lm.vocabulary.end
+    assert lm.model.generation_config.eos_token_id == lm.prompt_form.end
     generated = lm.model.generate(prompt_of(lm, task), do_sample=False, max_new_tokens=3)
-    assert generated.max() < len(lm.vocabulary.token_ids)
+    assert generated.max() < len(lm.prompt_form.token_ids)
 
 
-def test_a_head_with_a_bias_is_not_cut(vocabulary):
+def test_a_head_with_a_bias_is_not_cut(prompt_form):
     torch.manual_seed(0)
     model = Qwen2ForCausalLM(Qwen2Config(vocab_size=16, hidden_size=16, num_hidden_layers=1, num_attention_heads=2))
     model.lm_head = torch.nn.Linear(16, 16, bias=True)
     with pytest.raises(ModelError, match="a head with a bias is not supported"):
-        trim_vocabulary(model, vocabulary)
+        trim_vocabulary(model, prompt_form)
 
 
 def test_positions_of_padded_rows(model_folders):

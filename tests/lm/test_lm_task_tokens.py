@@ -3,17 +3,17 @@ import pytest
 
 from arc_helpers.arc import DIHEDRAL, Pair, Transform
 from arc_helpers.lm.prompt import IGNORE, TaskTooLong, encode_pair
+from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.lm.task_tokens import TaskTokens
 from arc_helpers.lm.tokenizer import arc_tokenizer
-from arc_helpers.lm.vocabulary import GridVocabulary
 
 TOKENS = TaskTokens(16, ("a", "b"))
 PAIR = Pair([[1, 2, 0]], [[2, 1], [0, 0]])
 
 
 @pytest.fixture(scope="module")
-def vocabulary():
-    return GridVocabulary.from_tokenizer(arc_tokenizer())
+def prompt_form():
+    return PromptForm.from_tokenizer(arc_tokenizer())
 
 
 def test_every_task_and_view_has_a_row_of_its_own():
@@ -23,9 +23,9 @@ def test_every_task_and_view_has_a_row_of_its_own():
 
 
 @pytest.mark.parametrize("view", DIHEDRAL, ids=lambda view: view.name)
-def test_the_tokens_stand_behind_the_start_and_nothing_else_changes(vocabulary, view):
-    named, plain = TOKENS.encode("b", PAIR, view, vocabulary), encode_pair(view.pair(PAIR), vocabulary)
-    assert named.input_ids[0] == vocabulary.start
+def test_the_tokens_stand_behind_the_start_and_nothing_else_changes(prompt_form, view):
+    named, plain = TOKENS.encode("b", PAIR, view, prompt_form), encode_pair(view.pair(PAIR), prompt_form)
+    assert named.input_ids[0] == prompt_form.start
     assert named.input_ids[1:3].tolist() == TOKENS.ids("b", view).tolist()
     assert np.array_equal(np.delete(named.input_ids, [1, 2]), plain.input_ids)
     assert np.array_equal(np.delete(named.labels, [1, 2]), plain.labels)
@@ -33,16 +33,16 @@ def test_the_tokens_stand_behind_the_start_and_nothing_else_changes(vocabulary, 
     assert named.prompt_length == plain.prompt_length + 2
 
 
-def test_a_test_input_is_a_bare_prompt(vocabulary):
-    encoded = TOKENS.encode("a", Pair([[1]]), DIHEDRAL[0], vocabulary)
+def test_a_test_input_is_a_bare_prompt(prompt_form):
+    encoded = TOKENS.encode("a", Pair([[1]]), DIHEDRAL[0], prompt_form)
     assert encoded.prompt_length == len(encoded) and encoded.answer_tokens == 0
 
 
-def test_the_tokens_count_in_the_length(vocabulary):
-    length = len(TOKENS.encode("a", PAIR, DIHEDRAL[0], vocabulary))
-    assert len(TOKENS.encode("a", PAIR, DIHEDRAL[0], vocabulary, max_len=length)) == length
+def test_the_tokens_count_in_the_length(prompt_form):
+    length = len(TOKENS.encode("a", PAIR, DIHEDRAL[0], prompt_form))
+    assert len(TOKENS.encode("a", PAIR, DIHEDRAL[0], prompt_form, max_len=length)) == length
     with pytest.raises(TaskTooLong):
-        TOKENS.encode("a", PAIR, DIHEDRAL[0], vocabulary, max_len=length - 1)
+        TOKENS.encode("a", PAIR, DIHEDRAL[0], prompt_form, max_len=length - 1)
 
 
 def test_what_has_no_token_is_refused():

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from arc_helpers.lm.gridlm import GridLMConfig, GridLMForCausalLM
+from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.lm.tokenizer import arc_tokenizer
-from arc_helpers.lm.vocabulary import GridVocabulary
 
 
 @pytest.fixture(scope="session")
-def vocabulary() -> GridVocabulary:
-    return GridVocabulary.from_tokenizer(arc_tokenizer())
+def prompt_form() -> PromptForm:
+    return PromptForm.from_tokenizer(arc_tokenizer())
 
 
 @pytest.fixture(scope="session")

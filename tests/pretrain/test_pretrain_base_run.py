@@ -36,7 +36,7 @@ def test_a_run_leaves_its_files_and_goes_on(quick, tmp_path, capsys):
     assert (summary["steps"], summary["over"], summary["mfu"], summary["held_out_tasks"]) == (12, True, None, 4)
     assert [m["step"] for m in read_jsonl(tmp_path / "metrics.jsonl")] == [10, 12]
     assert "40853293 left out" in capsys.readouterr().out
-    assert load_causal_lm(tmp_path / "model").vocabulary.start == 14
+    assert load_causal_lm(tmp_path / "model").prompt_form.start == 14
     main(words(tmp_path, max_steps=14))
     assert "starts at step 12" in capsys.readouterr().out
     assert [m["step"] for m in read_jsonl(tmp_path / "metrics.jsonl")] == [10, 12, 14]
@@ -86,9 +86,9 @@ def test_the_card_says_what_went_in_and_what_came_out():
     assert "a left out: b." in card and "- minutes: 3" in card and card.startswith("---\nlicense: mit-0")
 
 
-def test_the_card_of_a_run_has_its_device_flops_and_interval(vocabulary):
+def test_the_card_of_a_run_has_its_device_flops_and_interval(prompt_form):
     pairs = [Pair([[i]], [[i, i]]) for i in range(6)]
-    mixture = Mixture({"procedural": (1.0, task_sampler({"t": pairs}))}, vocabulary, max_len=64, max_side=7)
+    mixture = Mixture({"procedural": (1.0, task_sampler({"t": pairs}))}, prompt_form, max_len=64, max_side=7)
     trainer = Pretrainer(tiny_model(), mixture, SIX)
     result = trainer.run() | {"mfu": 0.2}
     score = {"held_out_loss": 1.5, "held_out_exact": 0, "held_out_tasks": 47}

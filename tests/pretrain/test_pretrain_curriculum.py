@@ -14,14 +14,14 @@ from arc_helpers.pretrain.mixture import Mixture, task_sampler
 from arc_helpers.pretrain.trainer import Pretrainer
 
 
-def mixture_of(vocabulary, width: int, max_len: int) -> Mixture:
+def mixture_of(prompt_form, width: int, max_len: int) -> Mixture:
     pairs = [Pair([[i] * width], [[i]]) for i in range(6)]
-    return Mixture({str(width): (1.0, task_sampler({"t": pairs}))}, vocabulary, max_len, max_side=width)
+    return Mixture({str(width): (1.0, task_sampler({"t": pairs}))}, prompt_form, max_len, max_side=width)
 
 
 @pytest.fixture
-def curriculum(vocabulary) -> Curriculum:
-    return Curriculum(((0.5, mixture_of(vocabulary, 2, 80)), (1.0, mixture_of(vocabulary, 5, 120))))
+def curriculum(prompt_form) -> Curriculum:
+    return Curriculum(((0.5, mixture_of(prompt_form, 2, 80)), (1.0, mixture_of(prompt_form, 5, 120))))
 
 
 def test_stages_are_read_from_text():
@@ -97,14 +97,14 @@ def test_a_longer_run_does_not_fall_back_a_stage(curriculum, tmp_path):
     assert {m["stage"] for m in longer.history if m["step"] > 6} == {1}
 
 
-def test_the_stages_of_the_corpus(vocabulary, monkeypatch):
+def test_the_stages_of_the_corpus(prompt_form, monkeypatch):
     monkeypatch.setattr(corpus, "allowed_for_pretraining", lambda tasks: (tasks, []))  # slow, and has its own tests
     options = {"procedural_share": 0.5, "max_side": 10, "max_len": 700, "seed": 3}
-    curriculum, counts, _ = build_curriculum(vocabulary, stages="0.5:5:200", **options)
+    curriculum, counts, _ = build_curriculum(prompt_form, stages="0.5:5:200", **options)
     (half, small), (whole, large) = curriculum.stages
     assert (half, small.max_side, small.max_len) == (0.5, 5, 200)
     assert (whole, large.max_side, large.max_len) == (1.0, 10, 700) == (1.0, 10, curriculum.longest)
     assert max(len(small.document(i)[1]) for i in range(30)) <= 200
-    plain, plain_counts, _ = build_mixture(vocabulary, **options)
+    plain, plain_counts, _ = build_mixture(prompt_form, **options)
     assert plain_counts == counts and plain.settings == large.settings
     assert all((plain.document(i)[1].input_ids == large.document(i)[1].input_ids).all() for i in range(10))

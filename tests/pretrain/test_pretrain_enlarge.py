@@ -62,12 +62,12 @@ def test_drawn_enlargements_use_the_room_there_is():
     assert random_enlargement(rng, pairs, 2).grid(np.array([[1, 2]])).shape[1] == 2  # no room at the sides
 
 
-def test_enlarged_documents_follow_the_enlarged_rule(vocabulary):
+def test_enlarged_documents_follow_the_enlarged_rule(prompt_form):
     """The rule "mirror left-right" of 1×2 grids: at every scale and margin the text is that of an enlarged mirror."""
     pairs = [Pair([[a, b]], [[b, a]]) for a, b in ((1, 2), (3, 4), (5, 6))]
-    mixture = Mixture({"m": (1.0, task_sampler({"t": pairs}))}, vocabulary, 400, max_side=7, enlarge_share=1.0)
-    texts = [vocabulary.decode(mixture.document(i)[1].input_ids) for i in range(40)]
+    mixture = Mixture({"m": (1.0, task_sampler({"t": pairs}))}, prompt_form, 400, max_side=7, enlarge_share=1.0)
+    texts = [prompt_form.decode(mixture.document(i)[1].input_ids) for i in range(40)]
     longest = max(len(row) for text in texts for row in text.replace("I", "\n").replace("O", "\n").split("\n"))
     assert max(map(len, texts)) > 100 and longest <= 7 + len("<end>")
-    plain = Mixture(mixture.sources, vocabulary, 400)
+    plain = Mixture(mixture.sources, prompt_form, 400)
     assert all(len(plain.document(i)[1]) < 50 for i in range(40))

@@ -18,12 +18,12 @@ def pairs_of(n: int, width: int = 2) -> list[Pair]:
 
 
 @pytest.fixture
-def mixture(vocabulary) -> Mixture:
+def mixture(prompt_form) -> Mixture:
     sources = {
         "narrow": (3.0, task_sampler({"a": pairs_of(5), "b": pairs_of(3, 3)})),
         "wide": (1.0, task_sampler({"c": pairs_of(4, 6)})),
     }
-    return Mixture(sources, vocabulary, max_len=80, seed=7)
+    return Mixture(sources, prompt_form, max_len=80, seed=7)
 
 
 def same(one, other) -> bool:
@@ -32,22 +32,22 @@ def same(one, other) -> bool:
     )
 
 
-def test_a_document_depends_on_seed_and_index_alone(mixture, vocabulary):
+def test_a_document_depends_on_seed_and_index_alone(mixture, prompt_form):
     forward = [mixture.document(i) for i in range(30)]
     backward = [mixture.document(i) for i in reversed(range(30))][::-1]
     assert all(map(same, forward, backward))
-    other = Mixture(mixture.sources, vocabulary, max_len=80, seed=8)
+    other = Mixture(mixture.sources, prompt_form, max_len=80, seed=8)
     assert not all(same(forward[i], other.document(i)) for i in range(30))
     assert len({document.input_ids.tobytes() for _, document in forward}) > 25
 
 
-def test_documents_have_demonstrations_and_count_every_output_but_the_first(mixture, vocabulary):
+def test_documents_have_demonstrations_and_count_every_output_but_the_first(mixture, prompt_form):
     for i in range(60):
         _, document = mixture.document(i)
-        text = vocabulary.decode(document.input_ids)
+        text = prompt_form.decode(document.input_ids)
         outputs = text.count("O")
         assert len(document) <= 80 and outputs >= 2
-        counted = vocabulary.decode(document.labels[document.labels != IGNORE])
+        counted = prompt_form.decode(document.labels[document.labels != IGNORE])
         assert counted.count("<end>") == outputs - 1
 
 
@@ -56,10 +56,10 @@ def test_sources_turn_up_by_their_weights(mixture):
     assert names.count("wide") == pytest.approx(100, abs=40)
 
 
-def test_documents_are_augmented(vocabulary):
+def test_documents_are_augmented(prompt_form):
     """One task of three fixed pairs gives many documents, in other colours and directions."""
-    mixture = Mixture({"one": (1.0, task_sampler({"a": pairs_of(3)}))}, vocabulary, max_len=200)
-    texts = {vocabulary.decode(mixture.document(i)[1].input_ids) for i in range(50)}
+    mixture = Mixture({"one": (1.0, task_sampler({"a": pairs_of(3)}))}, prompt_form, max_len=200)
+    texts = {prompt_form.decode(mixture.document(i)[1].input_ids) for i in range(50)}
     assert len(texts) > 45
     assert any("I0\n1\n" in t or "I1\n0\n" in t for t in texts) or any(t[8] == "\n" for t in texts)
 
@@ -75,17 +75,17 @@ def test_batches_go_on_from_any_cursor(mixture):
             assert one.names == other.names and one.following == other.following
 
 
-def test_batches_hold_every_document_once_and_stay_in_budget(mixture, vocabulary):
+def test_batches_hold_every_document_once_and_stay_in_budget(mixture, prompt_form):
     batches, rows = [], []
     for batch in mixture.batches(200, pool=16):
         batches.append(batch)
-        rows += [row[row != vocabulary.pad].tobytes() for row in batch.input_ids]
+        rows += [row[row != prompt_form.pad].tobytes() for row in batch.input_ids]
         if len(rows) == 16:
             break
     assert sorted(rows) == sorted(mixture.document(i)[1].input_ids.tobytes() for i in range(16))
     assert all(batch.input_ids.size <= 200 for batch in batches)
     for batch in batches:
-        assert (batch.labels[batch.input_ids == vocabulary.pad] == IGNORE).all()
+        assert (batch.labels[batch.input_ids == prompt_form.pad] == IGNORE).all()
         counted = batch.labels != IGNORE
         assert (batch.labels[counted] == batch.input_ids[counted]).all()
 
@@ -117,13 +117,13 @@ def test_a_drawn_pair_is_never_its_own_query():
     assert sizes == {3, 4, 5}  # two to four demonstrations and the query
 
 
-def test_some_documents_are_one_pair_alone(mixture, vocabulary):
+def test_some_documents_are_one_pair_alone(mixture, prompt_form):
     alone = dataclasses.replace(mixture, pair_share=0.5)
-    outputs = [vocabulary.decode(alone.document(i)[1].input_ids).count("O") for i in range(200)]
+    outputs = [prompt_form.decode(alone.document(i)[1].input_ids).count("O") for i in range(200)]
     assert outputs.count(1) == pytest.approx(100, abs=30)
     single = next(alone.document(i)[1] for i in range(200) if outputs[i] == 1)
     counted = single.labels != IGNORE
-    assert vocabulary.decode(single.labels[counted]).endswith("<end>") and single.answer_tokens < len(single)
+    assert prompt_form.decode(single.labels[counted]).endswith("<end>") and single.answer_tokens < len(single)
     assert (np.flatnonzero(counted) >= single.prompt_length).all()  # its one output counts, and nothing else
 
 

@@ -22,12 +22,12 @@ START = 14
 
 
 @pytest.fixture
-def mixture(vocabulary) -> Mixture:
+def mixture(prompt_form) -> Mixture:
     rng = np.random.default_rng(0)
     pools = {
         str(n): [Pair(rng.integers(0, 10, (2, n)), rng.integers(0, 10, (n, 2))) for _ in range(5)] for n in (1, 3, 5)
     }
-    return Mixture({"some": (1.0, task_sampler(pools))}, vocabulary, max_len=160, seed=3)
+    return Mixture({"some": (1.0, task_sampler(pools))}, prompt_form, max_len=160, seed=3)
 
 
 @pytest.fixture
@@ -40,21 +40,21 @@ def documents_of(row: np.ndarray, pad: int) -> list[np.ndarray]:
     return [row[a:b] for a, b in itertools.pairwise(begins)]
 
 
-def test_packed_logits_and_loss_are_those_of_one_document_at_a_time(gridlm, batch, vocabulary):
+def test_packed_logits_and_loss_are_those_of_one_document_at_a_time(gridlm, batch, prompt_form):
     ids, labels = torch.from_numpy(batch.input_ids), torch.from_numpy(batch.labels)
     with torch.no_grad():
         packed = gridlm(ids, attention_mask=packed_mask(ids, START)).logits
         one, loss = [], 0.0
         for row, goal in zip(batch.input_ids, batch.labels, strict=True):
             at = 0
-            for document in documents_of(row, vocabulary.pad):
+            for document in documents_of(row, prompt_form.pad):
                 alone = torch.from_numpy(document)[None]
                 own = torch.from_numpy(goal[at : at + len(document)])[None]
                 out = gridlm(alone, labels=own)
                 one.append(out.logits[0])
                 loss += out.loss.item() * int((own[:, 1:] != IGNORE).sum())
                 at += len(document)
-    real = ids != vocabulary.pad
+    real = ids != prompt_form.pad
     assert len(one) == len(batch.lengths) > 4
     torch.testing.assert_close(packed[real], torch.cat(one), atol=1e-5, rtol=1e-5)
     goals = labels[:, 1:].flatten()
@@ -85,26 +85,26 @@ def test_another_document_in_the_row_changes_nothing(gridlm, batch):
     assert (a[second] - b[second]).abs().max() > 0.01
 
 
-def test_positions_begin_anew_in_each_document(gridlm, batch, vocabulary):
+def test_positions_begin_anew_in_each_document(gridlm, batch, prompt_form):
     packed = gridlm.grid_positions(torch.from_numpy(batch.input_ids))
     for row, positions in zip(batch.input_ids, packed, strict=True):
         at = 0
-        for document in documents_of(row, vocabulary.pad):
+        for document in documents_of(row, prompt_form.pad):
             alone = gridlm.grid_positions(torch.from_numpy(document)[None])[0]
             assert torch.equal(positions[at : at + len(document)], alone)
             at += len(document)
 
 
-def test_every_document_is_there_once_whole_and_counted(mixture, vocabulary):
+def test_every_document_is_there_once_whole_and_counted(mixture, prompt_form):
     """Loss and tokens of packed batches are those of their documents, each from one row."""
     known = {mixture.document(i)[1].input_ids.tobytes(): mixture.document(i)[1] for i in range(200)}
     seen = []
     for batch in itertools.islice(mixture.batches(480, row_tokens=240), 8):
         assert batch.packed and batch.input_ids.shape == (2, 240)
-        documents = [d for row in batch.input_ids for d in documents_of(row, vocabulary.pad)]
+        documents = [d for row in batch.input_ids for d in documents_of(row, prompt_form.pad)]
         encoded = [known[d.tobytes()] for d in documents]
         assert batch.lengths == tuple(len(e) for e in encoded)
-        assert batch.tokens == sum(batch.lengths) == int((batch.input_ids != vocabulary.pad).sum())
+        assert batch.tokens == sum(batch.lengths) == int((batch.input_ids != prompt_form.pad).sum())
         assert batch.counted == sum(e.answer_tokens for e in encoded)
         assert len(batch.names) == len(documents)
         seen += [d.tobytes() for d in documents]
@@ -226,6 +226,6 @@ def test_mixed_precision_reaches_the_kernels_in_one_type(rows, monkeypatch):
             assert attend(q, k, v.bfloat16(), packed_mask(rows, START, kernel)).dtype == torch.bfloat16
 
 
-def test_dropped_and_packed_documents_still_begin_with_the_start_token(vocabulary):
+def test_dropped_and_packed_documents_still_begin_with_the_start_token(prompt_form):
     pair = Pair([[1]], [[2]])
-    assert encode_pairs([pair, pair], pair, vocabulary, max_len=17).input_ids[0] == START == vocabulary.start
+    assert encode_pairs([pair, pair], pair, prompt_form, max_len=17).input_ids[0] == START == prompt_form.start

@@ -21,10 +21,10 @@ SIX = PretrainConfig(
 
 
 @pytest.fixture
-def mixture(vocabulary) -> Mixture:
+def mixture(prompt_form) -> Mixture:
     rows = [[[i, (i + 3) % 10]] for i in range(10)]
     pairs = [Pair(row, [[row[0][1], row[0][0]]]) for row in rows]
-    return Mixture({"swap": (1.0, task_sampler({"a": pairs[:5], "b": pairs[5:]}))}, vocabulary, max_len=64)
+    return Mixture({"swap": (1.0, task_sampler({"a": pairs[:5], "b": pairs[5:]}))}, prompt_form, max_len=64)
 
 
 def tiny_model() -> GridLMForCausalLM:
@@ -182,14 +182,14 @@ def test_metrics_and_evaluation_come_when_they_should(mixture):
     assert all(m["tokens"] > 0 and m["loss"] > 0 and 0 <= m["lr_factor"] <= 1 for m in seen)
 
 
-def test_held_out_score_counts_exact_answers(vocabulary):
+def test_held_out_score_counts_exact_answers(prompt_form):
     """A model that always says "8, row end, end" is right where that is the answer."""
     model = tiny_model().eval()
     follows = {
-        vocabulary.output_mark: 8,
-        8: vocabulary.row_end,
-        7: vocabulary.row_end,
-        vocabulary.row_end: vocabulary.end,
+        prompt_form.ids["O"]: 8,
+        8: prompt_form.row_end,
+        7: prompt_form.row_end,
+        prompt_form.row_end: prompt_form.end,
     }
 
     class Always(torch.nn.Module):
@@ -207,18 +207,18 @@ def test_held_out_score_counts_exact_answers(vocabulary):
     demo = (Pair([[1]], [[2]]),)
     right, wrong = (Task(name, demo, (Pair([[3]], [[c]]),)) for name, c in (("right", 8), ("wrong", 7)))
     too_long = Task("long", demo, (Pair([[3] * 30] * 30, [[8]]),))
-    score = held_out_score(model.train(), [right, wrong, too_long], vocabulary, max_len=40)
+    score = held_out_score(model.train(), [right, wrong, too_long], prompt_form, max_len=40)
     assert (score["held_out_exact"], score["held_out_tasks"]) == (1, 2)
     assert score["held_out_loss"] == pytest.approx(20 / 3 / 2, rel=0.01)  # one token of the wrong answer costs 20 nats
     assert model.training
     with pytest.raises(ValueError, match="none of 1 tasks fits 40 tokens"):
-        held_out_score(model, [too_long], vocabulary, max_len=40)
+        held_out_score(model, [too_long], prompt_form, max_len=40)
 
 
-def test_held_out_score_wants_answers(vocabulary):
+def test_held_out_score_wants_answers(prompt_form):
     unlabelled = Task("t", (Pair([[1]], [[2]]),), (Pair([[3]]),))
     with pytest.raises(ValueError, match="scoring needs every test output"):
-        held_out_score(tiny_model(), [unlabelled], vocabulary, max_len=40)
+        held_out_score(tiny_model(), [unlabelled], prompt_form, max_len=40)
 
 
 # ------------------------------------------------------------------------------ parts of a step, processes, compiling
@@ -392,10 +392,10 @@ def test_a_call_may_stop_before_the_run_is_over(mixture, tmp_path):
     assert second.config.rate(second.step) == config.rate(stopped["step"])
 
 
-def test_tokens_are_counted_without_padding(vocabulary):
+def test_tokens_are_counted_without_padding(prompt_form):
     pools = {str(n): [Pair([[i] * n], [[i]]) for i in range(6)] for n in (1, 9)}
-    mixture = Mixture({"uneven": (1.0, task_sampler(pools))}, vocabulary, max_len=200)
+    mixture = Mixture({"uneven": (1.0, task_sampler(pools))}, prompt_form, max_len=200)
     trainer = trained(mixture, dataclasses.replace(SIX, steps=1, batch_tokens=4096))
     batch = next(mixture.batches(4096))
-    assert trainer.tokens == sum(batch.lengths) == (batch.input_ids != vocabulary.pad).sum() < batch.input_ids.size
+    assert trainer.tokens == sum(batch.lengths) == (batch.input_ids != prompt_form.pad).sum() < batch.input_ids.size
     assert trainer.flops > 6 * trainer.matrices * trainer.tokens

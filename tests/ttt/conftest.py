@@ -7,8 +7,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 from arc_helpers.arc import Pair, Task
 from arc_helpers.lm.gridlm import GridLMConfig, GridLMForCausalLM
 from arc_helpers.lm.loading import LoadedLM
+from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.lm.tokenizer import arc_tokenizer
-from arc_helpers.lm.vocabulary import GridVocabulary
 
 ARCHITECTURES = ["gridlm", "llama", "qwen2"]
 SMALL = {
@@ -33,8 +33,8 @@ def random_lm(name: str) -> LoadedLM:
         model = Qwen2ForCausalLM(Qwen2Config(tie_word_embeddings=True, **SMALL))
     model.eval().requires_grad_(False)
     tokenizer = arc_tokenizer()
-    vocabulary = GridVocabulary.from_tokenizer(tokenizer)
-    return LoadedLM(model, tokenizer, vocabulary, name, 512, torch.device("cpu"), torch.float32)
+    prompt_form = PromptForm.from_tokenizer(tokenizer)
+    return LoadedLM(model, tokenizer, prompt_form, name, 512, torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture(scope="session")

@@ -16,10 +16,10 @@ from arc_helpers.ttt.store import GIB, StateStore, Stored
 def examples(lm, tasks):
     """Long, short, long: the order in a batch is another one."""
     return [
-        encode(tasks[0], lm.vocabulary),
-        encode(tasks[2], lm.vocabulary, all_outputs=True),
-        encode(tasks[1], lm.vocabulary, max_len=30),
-        encode(tasks[1], lm.vocabulary),
+        encode(tasks[0], lm.prompt_form),
+        encode(tasks[2], lm.prompt_form, all_outputs=True),
+        encode(tasks[1], lm.prompt_form, max_len=30),
+        encode(tasks[1], lm.prompt_form),
     ]
 
 
@@ -39,7 +39,7 @@ def test_states_that_predict_the_answer(lm, examples, batch_tokens):
 @torch.no_grad()
 def test_their_loss_is_the_models_loss(lm, tasks):
     """The shift by one is right: labels given to the model itself cost the same."""
-    example = encode(tasks[0], lm.vocabulary)
+    example = encode(tasks[0], lm.prompt_form)
     feature = answer_features(lm, [example])[0]
     ids, labels = torch.from_numpy(example.input_ids)[None], torch.from_numpy(example.labels)[None]
     loss = torch.nn.functional.cross_entropy(lm.head(feature.hidden), feature.targets)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers.cache_utils import DynamicLayer
 
 from arc_helpers.lm.grammar import GridGrammar
-from arc_helpers.lm.prompt import answer_grid, encode
+from arc_helpers.lm.prompt import encode
 from arc_helpers.ttt.decode import Generated, RoomyLayer, generate_with_lora, settled
 from arc_helpers.ttt.multilora import MultiLoRAModel
 
@@ -28,7 +28,7 @@ def model(lm) -> MultiLoRAModel:
 @pytest.fixture
 def prompts(lm, tasks) -> list[np.ndarray]:
     """Each task's prompt once for each slot; lengths 32 to 55."""
-    return [encode(task.without_answers(), lm.vocabulary).input_ids for task in tasks for _ in NAMES]
+    return [encode(task.without_answers(), lm.prompt_form).input_ids for task in tasks for _ in NAMES]
 
 
 SLOTS = [0, 1, 2] * 3
@@ -66,12 +66,12 @@ def test_the_order_of_rows_does_not_matter(model, prompts):
 
 def test_room_and_grids(model, prompts):
     generated = generate_with_lora(model, prompts, SLOTS, ROOM)
-    voc = model.lm.vocabulary
+    voc = model.lm.prompt_form
     for answer, room in zip(generated, ROOM, strict=True):
         assert voc.end not in answer.token_ids
         if answer.finished:
             assert len(answer.token_ids) + 1 <= room  # the end token takes room, too
-            assert answer_grid([*answer.token_ids, voc.end], voc) is not None
+            assert voc.answer_grid([*answer.token_ids, voc.end]) is not None
         else:
             assert len(answer.token_ids) == room
 
@@ -79,7 +79,7 @@ def test_room_and_grids(model, prompts):
 @torch.no_grad()
 def test_each_step_is_the_likeliest_allowed_token(model, prompts):
     """Against one plain forward over the prompt and the whole answer."""
-    lm, voc = model.lm, model.lm.vocabulary
+    lm, voc = model.lm, model.lm.prompt_form
     for i, answer in enumerate(generate_with_lora(model, prompts[::2], SLOTS[::2], [60] * 5)):
         prompt, slot = prompts[::2][i], SLOTS[::2][i]
         said = [*answer.token_ids, voc.end] if answer.finished else answer.token_ids
@@ -92,7 +92,7 @@ def test_each_step_is_the_likeliest_allowed_token(model, prompts):
             total += scores[token].item()
             grammar.push(torch.tensor([token]))
         assert answer.logprob == pytest.approx(total, abs=1e-3)
-        assert lm.vocabulary is voc
+        assert lm.prompt_form is voc
 
 
 def test_adapters_make_the_difference(model, prompts):

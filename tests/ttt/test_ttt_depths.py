@@ -36,7 +36,7 @@ def test_untrained_is_the_base_itself(lm, tasks):
     for task, nll, exact in zip(tasks, score.nll, score.exact, strict=True):
         losses, right = [], True
         for i in range(len(task.test)):
-            example = encode(task, lm.vocabulary, test_index=i)
+            example = encode(task, lm.prompt_form, test_index=i)
             ids, labels = (torch.from_numpy(a)[None] for a in (example.input_ids, example.labels))
             with torch.no_grad():
                 output = lm.model(ids, labels=labels)

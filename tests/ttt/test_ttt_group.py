@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from arc_helpers.ttt.cache import prepare
-from arc_helpers.ttt.forms import encode_pool
 from arc_helpers.ttt.group import group_start, new_model, solve_group
+from arc_helpers.ttt.pools import encode_pool
 from arc_helpers.ttt.settings import TTTSettings
 
 SETTINGS = TTTSettings(k=3, steps=8, num_pseudo=3, r=4, alpha=8.0, lr=1e-2, views=2, mode="full")

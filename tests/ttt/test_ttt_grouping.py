@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from arc_helpers.arc import Pair, Task, build_pseudo_tasks
 from arc_helpers.lm.prompt import encode
+from arc_helpers.lm.prompt_form import FORMS
 from arc_helpers.ttt.features import task_features
 from arc_helpers.ttt.grouping import (
     STRATEGIES,
@@ -104,9 +105,9 @@ def test_strategies(twelve):
 def test_the_length_of_a_task_is_that_of_its_longest_pseudo_task(lms, tasks):
     tall = Task("tall", (Pair([[1], [2], [3]], [[1, 2], [3, 4]]), Pair([[4], [5], [6]], [[7]])), (Pair([[1]]),))
     for task in [*tasks, tall]:
-        sequences = [encode(p.task, lms["gridlm"].vocabulary) for p in build_pseudo_tasks(task, 16)]
-        assert training_length(task) == max(map(len, sequences))
-    assert training_length(tall, max_len=20) == 20
+        sequences = [encode(p.task, lms["gridlm"].prompt_form) for p in build_pseudo_tasks(task, 16)]
+        assert training_length(task, FORMS["suite"]) == max(map(len, sequences))
+    assert training_length(tall, FORMS["suite"], max_len=20) == 20
 
 
 def test_bad_grouping(twelve):

@@ -9,9 +9,9 @@ import torch
 from arc_helpers import lm as lm_package
 from arc_helpers.arc import DIHEDRAL, Pair, Task
 from arc_helpers.lm.prompt import IGNORE
-from arc_helpers.ttt.forms import FORMS, encode_pool, questions
 from arc_helpers.ttt.group import solve_group
 from arc_helpers.ttt.joint import JointPairs, adapt_jointly, joint_config, with_task_tokens
+from arc_helpers.ttt.pools import FORMS, encode_pool, questions
 from arc_helpers.ttt.settings import TTTSettings
 
 SHORT = joint_config("cpu", 4, batch_tokens=1024, checkpoint_every=2)
@@ -82,7 +82,7 @@ def test_an_epoch_has_every_pair_in_every_view(gridlm, tasks):
     pairs = sum(map(len, pools.values()))
     counts = {}
     for form in FORMS:
-        batches = JointPairs(pools, tokens, gridlm.vocabulary, 512, 0, form).batches(256)
+        batches = JointPairs(pools, tokens, gridlm.prompt_form, 512, 0, form).batches(256)
         first = []
         for batch in batches:
             if batch.following[0] > 0:

@@ -15,9 +15,9 @@ from arc_helpers.ttt.trainer import train_multi_lora
 
 def padded(lm: LoadedLM, tasks) -> tuple[Tensor, Tensor]:
     """Ids and labels of the tasks, one a row, padded on the right."""
-    encoded = [encode(task, lm.vocabulary) for task in tasks]
+    encoded = [encode(task, lm.prompt_form) for task in tasks]
     ids = torch.nn.utils.rnn.pad_sequence(
-        [torch.from_numpy(e.input_ids) for e in encoded], True, padding_value=lm.vocabulary.pad
+        [torch.from_numpy(e.input_ids) for e in encoded], True, padding_value=lm.prompt_form.pad
     )
     labels = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(e.labels) for e in encoded], True, padding_value=IGNORE)
     return ids, labels
@@ -163,19 +163,19 @@ def as_dtype(lm: LoadedLM, dtype: torch.dtype) -> LoadedLM:
     model = type(lm.model)(lm.model.config)
     model.load_state_dict(lm.model.state_dict())
     model = model.to(dtype).eval().requires_grad_(False)
-    return LoadedLM(model, lm.tokenizer, lm.vocabulary, lm.name, lm.max_len, lm.device, dtype)
+    return LoadedLM(model, lm.tokenizer, lm.prompt_form, lm.name, lm.max_len, lm.device, dtype)
 
 
 def train_and_answer(lm: LoadedLM, tasks) -> None:
     """All that a run does with a base, in its dtype."""
     model = MultiLoRAModel(lm, [t.id for t in tasks], r=4)
     assert model.A.dtype == torch.float32
-    pools = [answer_features(lm, [encode(task, lm.vocabulary)] * 2) for task in tasks]
+    pools = [answer_features(lm, [encode(task, lm.prompt_form)] * 2) for task in tasks]
     losses = train_multi_lora(model, pools, steps=3, lr=0.01)
     assert (losses[-1] < losses[0]).all()
     ids, _ = padded(lm, tasks)
     assert model(ids).dtype == torch.float32 and model(ids).isfinite().all()
-    prompts = [encode(task.without_answers(), lm.vocabulary).input_ids for task in tasks]
+    prompts = [encode(task.without_answers(), lm.prompt_form).input_ids for task in tasks]
     answers = generate_with_lora(model, prompts, range(len(tasks)), [4] * len(tasks))
     assert all(answer.token_ids for answer in answers)
 

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arc_helpers.arc import Pair, Task
+from arc_helpers.lm.prompt_form import FORMS
 from arc_helpers.runs import Deadline
 from arc_helpers.ttt.pace import (
     UNITS,
@@ -37,9 +38,9 @@ def task(name: str, side: int = 2, tests: int = 1) -> Task:
 
 
 def test_a_size_counts_tokens_row_ends_and_marks():
-    # a 2 x 2 grid is 4 cells, 2 row ends and a mark
-    assert size_of(task("a", tests=2), max_len=1000) == Size(6 * 7, (7, 7))
-    assert size_of(task("a", tests=2), max_len=20).tokens == 20
+    # a 2 x 2 grid is 4 cells and 2 row ends; a pair has two marks and an end, and a document a start
+    assert size_of(task("a", tests=2), FORMS["suite"], max_len=1000) == Size(1 + 2 * (2 * 6 + 3), (7, 7))
+    assert size_of(task("a", tests=2), FORMS["suite"], max_len=20).tokens == 20
 
 
 def test_work_by_hand():
@@ -110,7 +111,7 @@ def run(seconds: float | None, tasks: int = 12, slower: float = 1.0, costs: Cost
     deadline = Deadline(seconds, clock)
     made = [task(f"t{i}", side=2 + i) for i in range(tasks)]
     grouped = [made[i : i + k] for i in range(0, tasks, k)]
-    known = {t.id: size_of(t, 4000) for t in made}
+    known = {t.id: size_of(t, FORMS["suite"], 4000) for t in made}
     pace = Pace(deadline, [[t.id for t in g] for g in grouped], known, ASKED, costs=costs)
     given_out = []
     for group in grouped:
@@ -161,7 +162,7 @@ def test_no_time_at_all_starts_nothing():
 def test_a_group_that_is_tried_again_gets_the_same():
     clock = Clock()
     tasks = [task("a"), task("b")]
-    known = {t.id: size_of(t, 100) for t in tasks}
+    known = {t.id: size_of(t, FORMS["suite"], 100) for t in tasks}
     pace = Pace(Deadline(100, clock), [["a"], ["b"]], known, ASKED, costs=COSTS)
     first = pace.settings_for(tasks[:1])
     clock.now = 99.99

@@ -30,7 +30,7 @@ def random_adapters(lm, mode: str, names=("a", "b"), **options) -> MultiLoRAMode
 
 
 def ids_of(lm, task) -> torch.Tensor:
-    return torch.from_numpy(encode(task, lm.vocabulary).input_ids)[None]
+    return torch.from_numpy(encode(task, lm.prompt_form).input_ids)[None]
 
 
 @torch.no_grad()
@@ -107,7 +107,7 @@ def exact(lms) -> LoadedLM:
         layer.input_layernorm, layer.post_attention_layernorm = nn.RMSNorm(64, 1e-6), nn.RMSNorm(64, 1e-6)
     model.model.norm = nn.RMSNorm(64, 1e-6)
     model = model.double().eval().requires_grad_(False)
-    return LoadedLM(model, base.tokenizer, base.vocabulary, "llama", 512, torch.device("cpu"), torch.float64)
+    return LoadedLM(model, base.tokenizer, base.prompt_form, "llama", 512, torch.device("cpu"), torch.float64)
 
 
 def train_with_peft(
@@ -140,7 +140,7 @@ def train_with_peft(
 @pytest.mark.parametrize("mode", ["top_m", "full"])
 def test_k_stacked_equal_k_trainings_of_peft(exact, tasks, mode):
     """Ragged lengths, a clip an adapter, weight decay, 20 steps; top_m on cached states."""
-    pools = [[encode(task, exact.vocabulary, all_outputs=True)] for task in tasks]
+    pools = [[encode(task, exact.prompt_form, all_outputs=True)] for task in tasks]
     options = {"r": 4, "mode": mode, "top_m": 1, "train_vocab": False, "dtype": torch.float64}
     model = MultiLoRAModel(exact, ["a", "b", "c"], **options)
     first = MultiLoRAModel(exact, ["a", "b", "c"], **options)

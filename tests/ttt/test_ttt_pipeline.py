@@ -9,16 +9,16 @@ import torch
 
 from arc_helpers.arc import Pair, SubmissionError, SubmissionWriter, Task, TaskFault, num_tests_of, validate_submission
 from arc_helpers.runs import Deadline, DeviceChoice, RunLog, read_jsonl
-from arc_helpers.ttt import answer, forms, pipeline
-from arc_helpers.ttt.answer import LARGEST_ANSWER, answer_group, answer_room
+from arc_helpers.ttt import answer, pipeline, pools
+from arc_helpers.ttt.answer import answer_group
 from arc_helpers.ttt.decode import Generated
-from arc_helpers.ttt.forms import encode_pool, views_of
 from arc_helpers.ttt.group import solve_group
 from arc_helpers.ttt.grouping import training_length
 from arc_helpers.ttt.journal import ResumeError
 from arc_helpers.ttt.multilora import MultiLoRAModel
 from arc_helpers.ttt.pace import UNITS, forecast, size_of
 from arc_helpers.ttt.pipeline import Counts, solve_tasks
+from arc_helpers.ttt.pools import encode_pool, views_of
 from arc_helpers.ttt.result import TaskResult
 from arc_helpers.ttt.settings import TTTSettings, settings_from
 
@@ -119,13 +119,13 @@ def test_answers_are_never_visible(gridlm, tasks):
 def test_no_sequence_holds_an_answer(gridlm, tasks, monkeypatch):
     """Whatever is encoded, to train on or to answer, has no grid of the answers' shape."""
     encoded = []
-    original = forms.encode
+    original = pools.encode
 
     def spy(task, *args, **options):
         encoded.append(task)
         return original(task, *args, **options)
 
-    monkeypatch.setattr(forms, "encode", spy)
+    monkeypatch.setattr(pools, "encode", spy)
     solve_group(gridlm, [with_answers(task, SENTINEL) for task in tasks], QUICK)
     shapes = {p.output.shape for t in encoded for p in t.train + t.test if p.output is not None}
     assert len(encoded) == 3 * QUICK.num_pseudo + 4 * QUICK.views
@@ -149,14 +149,14 @@ def test_a_pool_is_the_same_whatever_the_answers(gridlm, tasks):
 def test_a_task_that_raises_costs_itself_only(gridlm, tasks, tmp_path, monkeypatch, k):
     settings = dataclasses.replace(QUICK, k=k)
     sound = Run(tmp_path / "sound", gridlm, tasks, settings)
-    original = forms.encode
+    original = pools.encode
 
     def poisoned(task, *args, **options):
         if task.id == "fill":
             raise RuntimeError("a bad day")
         return original(task, *args, **options)
 
-    monkeypatch.setattr(forms, "encode", poisoned)
+    monkeypatch.setattr(pools, "encode", poisoned)
     run = Run(tmp_path / "poisoned", gridlm, tasks, settings)
     assert set(run.results) == {"mirror", "first"}
     for task_id in run.results:
@@ -365,7 +365,7 @@ class Clock:
 
 def seconds_of(task, lm, settings) -> int:
     """What a task alone costs on a device that is exactly as expected."""
-    return round(forecast([[size_of(task, lm.max_len)]], settings, UNITS))
+    return round(forecast([[size_of(task, lm.prompt_form, lm.max_len)]], settings, UNITS))
 
 
 def timed_run(folder, gridlm, tasks, monkeypatch, budget, **options):
@@ -385,9 +385,10 @@ def timed_run(folder, gridlm, tasks, monkeypatch, budget, **options):
 
 
 def test_a_group_that_does_not_fit_is_not_started(gridlm, tasks, tmp_path, monkeypatch):
-    by_length = sorted(tasks, key=training_length)
+    tasks[1] = Task("fill", tasks[1].train, (Pair([[5] * 8] * 8),))
+    by_length = sorted(tasks, key=lambda task: training_length(task, gridlm.prompt_form))
     a, b, c = (seconds_of(task, gridlm, QUICK) for task in by_length)
-    assert c < b, "the longest sequence, but the shortest answers"
+    assert c < b, "the longest sequence, but a short answer"
     for budget, chosen in ((a + b + c, "abc"), (a + b + c - 1, "ab"), (a + b - 1, "ac"), (1, "a"), (0, "")):
         expected = [task.id for task, name in zip(by_length, "abc", strict=True) if name in chosen]
         run, started = timed_run(tmp_path / str(budget), gridlm, tasks, monkeypatch, budget)
@@ -459,7 +460,7 @@ def test_candidates_are_turned_back(gridlm, tasks, monkeypatch):
 
     def oracle(strategy, model, prompts, slots, rooms, **options):
         assert len(prompts) == 16
-        voc = model.lm.vocabulary
+        voc = model.lm.prompt_form
         return [[Generated(voc.grid_ids(view.grid(truth)).tolist(), -1.0, True)] for view in views]
 
     monkeypatch.setattr(answer, "answers_with_lora", oracle)
@@ -468,14 +469,14 @@ def test_candidates_are_turned_back(gridlm, tasks, monkeypatch):
     assert (result.attempts[0][0] == truth).all() and (result.attempts[0][1] == truth).all()
 
 
-def test_room_for_an_answer(tasks):
+def test_room_for_an_answer(gridlm, tasks):
     """At least the largest answer that the demonstrations suggest, at most the largest there is."""
-    mirror = tasks[0]
+    mirror, answer_room = tasks[0], gridlm.prompt_form.answer_room
     assert answer_room(mirror, 0) >= 1 * 4 + 1
     grows = Task("grows", (Pair([[1]], [[1] * 3] * 3),), (Pair([[2] * 5] * 5),))
     assert answer_room(grows, 0) >= 15 * 16 + 1
     huge = Task("huge", (Pair([[1]], [[1] * 30] * 30),), (Pair([[2] * 30] * 30),))
-    assert answer_room(huge, 0) == LARGEST_ANSWER == 931
+    assert answer_room(huge, 0) == 931
 
 
 def test_the_answer_group_can_be_run_on_its_own(gridlm, tasks):

@@ -15,7 +15,7 @@ STEPS, LR = [6, 3, 9, 1, 4], [1e-3, 3e-3, 1e-3, 5e-4, 2e-3]
 @pytest.fixture
 def pools(gridlm, tasks) -> list:
     """Five of one to three sequences of many lengths."""
-    one, two, three = ([encode(t, gridlm.vocabulary, all_outputs=True)] for t in tasks)
+    one, two, three = ([encode(t, gridlm.prompt_form, all_outputs=True)] for t in tasks)
     return [one, [*two, *one], three, [*one, *three, *two], two]
 
 

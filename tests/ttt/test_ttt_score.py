@@ -30,13 +30,13 @@ def model(lm, request) -> MultiLoRAModel:
 @pytest.fixture
 def prompts(lm, tasks) -> list[np.ndarray]:
     """Lengths 32 to 55."""
-    return [encode(task.without_answers(), lm.vocabulary).input_ids for task in tasks for _ in NAMES]
+    return [encode(task.without_answers(), lm.prompt_form).input_ids for task in tasks for _ in NAMES]
 
 
 @pytest.fixture
 def answers(lm) -> list[list[np.ndarray]]:
     """One to four answers a prompt, of 3 to 25 tokens, and a prompt without any."""
-    ids = [np.append(lm.vocabulary.grid_ids(np.array(grid)), lm.vocabulary.end) for grid in GRIDS]
+    ids = [np.append(lm.prompt_form.grid_ids(np.array(grid)), lm.prompt_form.end) for grid in GRIDS]
     return [ids[:1], ids[1:], ids[::-1], [], ids, ids[2:3], ids[3:], ids[:2], ids]
 
 
@@ -44,8 +44,8 @@ def answers(lm) -> list[list[np.ndarray]]:
 def plain_score(model: MultiLoRAModel, prompt: np.ndarray, slot: int, answer: np.ndarray) -> float:
     """One sequence, one forward, no cache; probabilities over the tokens an answer may hold."""
     ids = torch.from_numpy(np.concatenate([prompt, answer]))[None]
-    logits = model(ids, torch.tensor([slot]))[0, len(prompt) - 1 : -1, model.lm.vocabulary.answer_ids]
-    index = [model.lm.vocabulary.answer_ids.index(token) for token in answer]
+    logits = model(ids, torch.tensor([slot]))[0, len(prompt) - 1 : -1, model.lm.prompt_form.answer_ids]
+    index = [model.lm.prompt_form.answer_ids.index(token) for token in answer]
     return logits.double().log_softmax(dim=-1)[range(len(answer)), index].sum().item()
 
 
@@ -75,7 +75,7 @@ def test_an_adapter_scores_with_its_own_weights(lm, prompts, answers):
 def test_no_likelier_than_in_decoding(lm, prompts):
     """Decoding divides among the tokens that the grammar allows, scoring among all of an answer's: never by less."""
     model = MultiLoRAModel(lm, NAMES, r=4)
-    voc = lm.vocabulary
+    voc = lm.prompt_form
     generated = generate_with_lora(model, prompts, SLOTS, [20] * len(prompts))
     said = [[np.array([*g.token_ids, voc.end] if g.finished else g.token_ids)] for g in generated]
     scores = score_answers(model, prompts, SLOTS, said)
@@ -90,7 +90,7 @@ def test_nothing_to_score(lm, prompts):
 
 def test_each_answer_token_on_its_own(model, lm):
     """With an adapter, its log-probabilities in one plain forward; with an untrained one, the base's."""
-    encoded = encode(Task("t", (Pair([[1, 2]], [[2, 1]]),), (Pair([[3, 4]], [[4, 3]]),)), lm.vocabulary)
+    encoded = encode(Task("t", (Pair([[1, 2]], [[2, 1]]),), (Pair([[3, 4]], [[4, 3]]),)), lm.prompt_form)
     found = answer_logprobs(model, encoded, 1)
     with torch.no_grad():
         logits = model(torch.from_numpy(encoded.input_ids)[None], torch.tensor([1]))[0].log_softmax(-1)

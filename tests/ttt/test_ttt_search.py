@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from arc_helpers.lm.grammar import GridGrammar
-from arc_helpers.lm.prompt import answer_grid, encode
+from arc_helpers.lm.prompt import encode
 from arc_helpers.ttt.decode import Generated, generate_with_lora
 from arc_helpers.ttt.multilora import MultiLoRAModel
 from arc_helpers.ttt.search import answers_with_lora, beam_with_lora, search_with_lora
@@ -27,7 +27,7 @@ def model(lm) -> MultiLoRAModel:
     with torch.no_grad():
         model.B.normal_(std=0.1)
     plain, closing = model.logits, torch.zeros(lm.head.weight.shape[0])
-    closing[[lm.vocabulary.row_end, lm.vocabulary.end]] = CLOSING
+    closing[[lm.prompt_form.row_end, lm.prompt_form.end]] = CLOSING
     model.logits = lambda hidden, slots: plain(hidden, slots) / 2 + closing
     return model
 
@@ -35,7 +35,7 @@ def model(lm) -> MultiLoRAModel:
 @pytest.fixture
 def prompts(lm, tasks) -> list[np.ndarray]:
     """Each task's prompt once for each slot; lengths 32 to 55."""
-    return [encode(task.without_answers(), lm.vocabulary).input_ids for task in tasks for _ in NAMES]
+    return [encode(task.without_answers(), lm.prompt_form).input_ids for task in tasks for _ in NAMES]
 
 
 @torch.no_grad()
@@ -43,7 +43,7 @@ def next_scores(model: MultiLoRAModel, prompt: np.ndarray, slot: int, said: list
     """Log-probability of each next token, from one plain forward over everything."""
     ids = torch.from_numpy(np.concatenate([prompt, np.array(said, dtype=np.int64)]))[None]
     logits = model(ids, torch.tensor([slot]))[0, -1]
-    grammar = GridGrammar(1, model.lm.vocabulary, len(logits))
+    grammar = GridGrammar(1, model.lm.prompt_form, len(logits))
     for token in said:
         grammar.push(torch.tensor([token]))
     return logits.masked_fill(~grammar.allowed()[0], -torch.inf).log_softmax(dim=0).tolist()
@@ -55,7 +55,7 @@ def depth_first(model, prompt, slot, room, bound, said=(), total=0.0) -> dict[tu
     for token, score in enumerate(next_scores(model, prompt, slot, list(said))):
         if total + score < bound:
             continue
-        if token == model.lm.vocabulary.end:
+        if token == model.lm.prompt_form.end:
             found[said] = total + score
         elif len(said) + 1 < room:
             found |= depth_first(model, prompt, slot, room, bound, (*said, token), total + score)
@@ -72,7 +72,7 @@ def plain_beam(model, prompt, slot, room, width) -> dict[tuple, float]:
             children |= {(*said, t): total + score for t, score in enumerate(scores) if math.isfinite(score)}
             if said == greedy:
                 best = (*said, int(np.argmax(scores)))
-        greedy, end = best, model.lm.vocabulary.end
+        greedy, end = best, model.lm.prompt_form.end
         kept = sorted(children.items(), key=lambda item: (item[0] == greedy, item[1]), reverse=True)[:width]
         found |= {said[:-1]: total for said, total in kept if said[-1] == end}
         beam = {said: total for said, total in kept if said[-1] != end and length < room}
@@ -128,9 +128,9 @@ def test_a_batch_equals_one_at_a_time(model, prompts):
 
 
 def test_every_answer_is_a_grid(model, prompts):
-    voc = model.lm.vocabulary
+    voc = model.lm.prompt_form
     answers = [a for own in search(model, prompts) for a in own if a.finished]
-    assert answers and all(answer_grid([*a.token_ids, voc.end], voc) is not None for a in answers)
+    assert answers and all(voc.answer_grid([*a.token_ids, voc.end]) is not None for a in answers)
 
 
 def test_max_candidates_keeps_the_likeliest(model, prompts):

@@ -127,7 +127,7 @@ def test_clipping_is_each_slots_own(gridlm, pools):
 @pytest.fixture
 def encoded(lms, tasks) -> list[list[Encoded]]:
     """Pools of one, two and two sequences, of many lengths, for any of the models."""
-    voc = lms["gridlm"].vocabulary
+    voc = lms["gridlm"].prompt_form
     mirror, fill, first = (encode(task, voc, all_outputs=True) for task in tasks)
     return [[mirror], [fill, encode(tasks[1], voc, max_len=30)], [first, encode(tasks[2], voc, test_index=1)]]
 

@@ -1,4 +1,5 @@
-"""The two ways to put a task to a model: demonstrations in context, or single pairs behind the task's own token."""
+"""What a task's adapter trains on and what it is asked: demonstrations in context, or single pairs behind the task's
+own token. (How either is spelled is the model's `PromptForm`.)"""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -40,10 +41,10 @@ def encode_pool(lm: LoadedLM, task: Task, settings: TTTSettings) -> tuple[list[E
 def _sequences(lm: LoadedLM, task: Task, settings: TTTSettings) -> Iterator[Callable[[], Encoded]]:
     if settings.form != "pairs":
         for pseudo in build_pseudo_tasks(task, settings.num_pseudo, settings.seed, colors=settings.colors):
-            yield partial(encode, pseudo.task, lm.vocabulary, max_len=lm.max_len, all_outputs=settings.mode != "head")
+            yield partial(encode, pseudo.task, lm.prompt_form, max_len=lm.max_len, all_outputs=settings.mode != "head")
     if settings.form != "in_context":
         for pair, view in product(task.train, DIHEDRAL):
-            yield partial(_tokens(lm).encode, task.id, pair, view, lm.vocabulary, max_len=lm.max_len)
+            yield partial(_tokens(lm).encode, task.id, pair, view, lm.prompt_form, max_len=lm.max_len)
 
 
 def questions(
@@ -55,10 +56,10 @@ def questions(
     views = views_of(task, settings.views, settings.seed)
     if settings.form != "pairs":
         for view in views:
-            yield view, encode(view.task(task), lm.vocabulary, test_index=test_index, **options)
+            yield view, encode(view.task(task), lm.prompt_form, test_index=test_index, **options)
     if settings.form != "in_context":
         for view in views[: len(DIHEDRAL)]:  # with other colours it would be another task's token
-            yield view, _tokens(lm).encode(task.id, task.test[test_index], view, lm.vocabulary, **options)
+            yield view, _tokens(lm).encode(task.id, task.test[test_index], view, lm.prompt_form, **options)
 
 
 def _tokens(lm: LoadedLM) -> TaskTokens:
