@@ -10,13 +10,14 @@ DATA ?= arcagi1/evaluation
 SUB ?= artifacts/submission/submission.json
 K ?= arc-multi-lora-ttt-t4x2
 KAGGLE := $(BIN)/python -m arc_helpers.kaggle
+CLAIMS := $(BIN)/python -m benchmarks.claims
 
 # Picked by a rule fixed before any result was seen: the ARC-AGI-1 evaluation tasks whose visible grids are
 # all at most 12 x 12, the first 12 of them by sha256 of the id (tests/test_frame.py applies it again).
 DEMO := artifacts/demo
 DEMO_TASKS := 8b28cd80,ed74f2f2,a59b95c0,ac605cbb,48f8583b,5d2a5c43,e133d23d,fc754716,aa300dc3,e872b94a,73182012,e345f17b
 
-.PHONY: help setup demo data lab run notebooks report gallery submission score validate bench test test-fast lint format sync clean kaggle-bundle kaggle-rehearsal kaggle-push kaggle-status kaggle-logs kaggle-output kaggle-submit
+.PHONY: help setup demo data lab run notebooks report gallery submission score validate bench bench-check numbers test test-fast lint format sync clean kaggle-bundle kaggle-rehearsal kaggle-push kaggle-status kaggle-logs kaggle-output kaggle-submit
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -86,13 +87,19 @@ submission: setup ## Answer every task of DATA=arcagi1/evaluation: PROFILE=lapto
 	$(ARC) validate artifacts/submission/submission.json --data $(DATA)
 
 score: setup ## Fill rows of the score table: SET=arcagi1/evaluation P="--max-side 0 --rows all"
-	$(BIN)/python benchmarks/score.py --set $(or $(SET),arcagi1/evaluation) $(P)
+	$(CLAIMS) run score $(addprefix --set ,$(SET)) $(P)
 
 validate: setup ## Check a submission: SUB=artifacts/submission/submission.json DATA=arcagi1/evaluation
 	$(ARC) validate $(SUB) --data $(DATA)
 
-bench: setup ## Measure one claim of the README: NAME=demo (benchmarks/README.md lists them)
-	$(BIN)/python benchmarks/$(or $(NAME),$(error NAME is missing: one of $(basename $(notdir $(wildcard benchmarks/*.py))))).py $(P)
+bench: setup ## Measure a claim and write its records: NAME=demo (docs/numbers.md has the commands)
+	$(CLAIMS) run $(or $(NAME),$(error NAME is missing: one of $(basename $(notdir $(wildcard benchmarks/*.py))))) $(P)
+
+bench-check: setup ## Run each recorded command of at most 5 minutes again, and compare with its record
+	$(BIN)/python -m pytest -m bench
+
+numbers: setup ## Write docs/numbers.md and the README's table from the records in benchmarks/results/
+	$(CLAIMS) numbers
 
 kaggle-bundle: setup ## Wheels, model and a folder a kernel for Kaggle's Python, into kaggle/build/
 	$(KAGGLE) bundle $(P)
@@ -119,7 +126,7 @@ test: lint ## Lint and run all tests (those in a browser, too, where chromium is
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-fast: setup ## Run the tests that run no notebook
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not notebook and not browser"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not notebook and not browser and not bench"
 
 lint: setup ## Check code, types and notebooks without changing them
 	$(BIN)/ruff check

@@ -124,7 +124,7 @@ def load_base(model: str, seed: int) -> lm.LoadedLM:
 
 
 def show(row: dict) -> str:
-    """A row of the README's table."""
+    """A row of a table."""
     interval = f"{row['ci_low']:.3f}–{row['ci_high']:.3f}"
     return (
         f"| {row['mode']} | {row['solved']} of {row['n']} | {row['score']:.3f} ({interval}) "

@@ -35,6 +35,8 @@ TARGETS = {
         "score",
         "validate",
         "bench",
+        "bench-check",
+        "numbers",
     ),
     *("test", "test-fast", "lint", "format", "sync", "clean"),
     *(f"kaggle-{verb}" for verb in ("bundle", "rehearsal", "push", "status", "logs", "output", "submit")),
