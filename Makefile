@@ -64,7 +64,8 @@ data: setup ## Write the ARC sets as files: data/<set>/<id>.json
 	$(ARC) data
 
 lab: setup ## Open the notebooks in JupyterLab
-	$(BIN)/python -m jupyter lab --LabApp.default_url=/lab/tree/notebooks $(P)
+	$(BIN)/python -m jupyter lab --LabApp.default_url=/lab/tree/notebooks \
+		--ContentsManager.pre_save_hook=arc_helpers.runs.notebook.forget_python $(P)
 
 run: setup ## Run one notebook headless: NB=02 P="k=4 steps=20"
 	$(ARC) run $(NB) $(P)
@@ -140,7 +141,7 @@ format: setup sync ## Format code and notebooks in place
 
 sync: setup ## Bring each notebook and its .py twin in step (the newer one wins) and clear outputs
 	$(if $(NOTEBOOKS),$(BIN)/jupytext --sync $(NOTEBOOKS))
-	$(if $(NOTEBOOKS),$(BIN)/nbstripout --keep-id $(NOTEBOOKS))
+	$(if $(NOTEBOOKS),$(BIN)/nbstripout --keep-id --extra-keys metadata.language_info $(NOTEBOOKS))
 
 clean: ## Remove caches and artifacts/, all runs with it; never models/ or data/
 	rm -rf artifacts kaggle/build wandb .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -20,6 +20,15 @@ class NotebookFailed(RuntimeError):
     """A cell raised, timed out, or the kernel died. One line."""
 
 
+def forget_python(model: dict[str, Any], **_: Any) -> None:
+    """What JupyterLab calls before it saves (`make lab`): a notebook does not say which Python it was opened with.
+
+    JupyterLab writes that into every notebook whose kernel has started, so that looking at one would change it.
+    """
+    if model["type"] == "notebook" and model.get("content"):
+        model["content"]["metadata"].pop("language_info", None)
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One line `name: type = default  # help` of a parameters cell; default is Python source."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -46,6 +47,12 @@ def chromium() -> str | None:
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
+def lab_options() -> list[str]:
+    """What `make lab` tells JupyterLab about saving."""
+    recipe = subprocess.run(["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return re.findall(r"--ContentsManager\S+", recipe)
+
+
 @contextmanager
 def jupyter_lab(folder: Path) -> Iterator[str]:
     """A server on the notebooks of `folder`; gives its address. Its settings are its own, not the user's."""
@@ -64,7 +71,7 @@ def jupyter_lab(folder: Path) -> Iterator[str]:
         "--LabApp.news_url=None",
         f"--LabApp.user_settings_dir={settings}",
     ]
-    command += [f"--LabApp.workspaces_dir={folder / '.workspaces'}"]
+    command += [f"--LabApp.workspaces_dir={folder / '.workspaces'}", *lab_options()]
     env = {
         name: value for name, value in os.environ.items() if not name.startswith(("JPY_", "PYTEST_", "ARC_HEADLESS"))
     }
@@ -124,6 +131,12 @@ def open_notebook(page: Page, address: str, name: str) -> Iterator[None]:
     page.wait_for_function(f"({STATE})().status === 'idle'", timeout=120_000)
     yield
     page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+
+
+def save(page: Page) -> None:
+    """Save the notebook that is open, as Ctrl+S does, and wait until that is done."""
+    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
 
 
 def run_all(page: Page, seconds: float) -> dict:

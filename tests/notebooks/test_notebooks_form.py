@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from ipykernel.kernelspec import get_kernel_dict
 
 from arc_helpers.runs import NOTEBOOKS
 from arc_helpers.runs.config import knob_names, section
@@ -49,6 +50,15 @@ def test_the_parameters_cell_holds_exactly_the_knobs(path, notebook):
 
 def test_no_output_is_committed(notebook):
     assert not any(cell.outputs or cell.execution_count for cell in code(notebook))
+
+
+def test_metadata_are_what_jupyterlab_writes(path, notebook):
+    """Else opening and saving one would change it, and its twin."""
+    kernel = get_kernel_dict()
+    assert nbformat.writes(notebook) + "\n" == path.read_text(encoding="utf-8")
+    spec = {"display_name": kernel["display_name"], "language": "python", "name": "python3"}
+    assert notebook.metadata.kernelspec == spec and "language_info" not in notebook.metadata
+    assert f"#     display_name: {kernel['display_name']}\n" in path.with_suffix(".py").read_text(encoding="utf-8")
 
 
 def test_cells_are_short(notebook):
