@@ -127,14 +127,14 @@ def disagreements(record: Record, printed: dict) -> list[str]:
 
 
 def device_of(printed: dict) -> str:
-    """The name of the GPU that a script says it used, else the processor's."""
+    """ "GPU" and its name where a script says that it used one, else the processor's name."""
     said = str(printed.get("device", "cpu"))
     if said.startswith("cuda"):
         import torch
 
-        return torch.cuda.get_device_name(0)
+        said = torch.cuda.get_device_name(0)
     if not said.startswith("cpu"):
-        return said
+        return f"GPU {said}"
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -174,7 +174,7 @@ def _bound(record: Record, value: Value, bound: str) -> str:
 def _when(record: Record) -> str:
     if record.date is None:
         return "–"
-    device = record.device if "cpu" not in record.device.lower() and "epyc" not in record.device.lower() else ""
+    device = record.device if record.device.startswith("GPU ") else ""
     cores = f"{record.cores} core{'s' * (record.cores > 1)}"
     seeds = f"{len(record.seeds)} seed{'s' * (len(record.seeds) > 1)}" if record.seeds else ""
     parts = [record.date, record.n or "", seeds, device or cores, "by hand" * record.by_hand]
