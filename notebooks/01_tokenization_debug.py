@@ -42,6 +42,7 @@ profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.
 seed: int = 0  # seed of the augmentations
 out_dir: str = None  # folder for what this run writes (default artifacts/01_tokenization_debug)
 model_dir: str = None  # Hugging Face folder of the model whose tokenizer is used
+prompt_form: str = None  # how tasks are spelled: auto (as the model was trained), suite, architects or nvarc
 problem_path: str = None  # a set such as arcagi1/evaluation, a task file, or a folder of tasks
 task_id: str = None  # which task of it (default: the first)
 num_pseudo: int = None  # pseudo-tasks to make
@@ -132,29 +133,44 @@ picture
 # First by hand. A 2 × 2 grid is two rows of digits, each closed by a line feed: one token a cell, one a row end.
 
 # %%
-base = lm.load_causal_lm(config.model_dir, max_len=config.max_len)
-prompt_form = base.prompt_form
+base = lm.load_causal_lm(config.model_dir, max_len=config.max_len, prompt_form=config.prompt_form)
+spelling = base.prompt_form
 small = arc.as_grid([[0, 1], [2, 3]])
-ids = prompt_form.grid_ids(small)
-print(repr(prompt_form.decode(ids)), "→", ids.tolist())
-assert len(ids) == small.shape[0] * (small.shape[1] + 1)
+ids = spelling.grid_ids(small)
+print(spelling.description)
+print(repr(spelling.decode(ids)), "→", ids.tolist())
+assert len(ids) == spelling.grid_length(small.shape)
 
 # %% [markdown]
-# A pair is `I` rows `O` rows and an end token. A prompt is demonstrations, then `I`, the query, and `O`; the answer
-# is what follows. The model learns to write that, and nothing else.
+# In the suite's prompt form a pair is `I` rows `O` rows and an end token. A prompt is demonstrations, then `I`, the query,
+# and `O`; the answer is what follows. The model learns to write that, and nothing else.
 
 # %%
-encoded = lm.encode(pseudo.task, prompt_form, max_len=base.max_len)
-text = prompt_form.decode(encoded.input_ids[: encoded.prompt_length])
+encoded = lm.encode(pseudo.task, spelling, max_len=base.max_len)
+text = spelling.decode(encoded.input_ids[: encoded.prompt_length])
 print(text if len(text) < 800 else f"{text[:380]}\n   … {len(text) - 760} characters …\n{text[-380:]}")
 
 # %% [markdown]
 # And the answer that it has to write, from which the grid can be read back:
 
 # %%
-answer = prompt_form.decode(encoded.input_ids[encoded.prompt_length :])
+answer = spelling.decode(encoded.input_ids[encoded.prompt_length :])
 print(answer)
-assert (prompt_form.answer_grid(encoded.input_ids[encoded.prompt_length :]) == pseudo.task.test[0].output).all()
+assert (spelling.answer_grid(encoded.input_ids[encoded.prompt_length :]) == pseudo.task.test[0].output).all()
+
+# %% [markdown]
+# A model that knows ARC from elsewhere knows it in *its* spelling, and nothing fails when it is asked in another one: it
+# only answers worse. So the spelling is one object, a `PromptForm`, and everything here goes through it: training,
+# decoding, lengths. It is found by a `prompt_form.json` in the model's folder, else by a tokenizer that was made for
+# ARC, else it is the suite's; `prompt_form` overrides that. The three that are known, with one pair and one question of
+# 1 × 2 cells:
+
+# %%
+example = arc.Task("example", (arc.Pair([[1, 2]], [[2, 1]]),), (arc.Pair([[3, 4]], [[4, 3]]),))
+for form in lm.FORMS.values():
+    tokens = lm.encode(example, form)
+    print(f"{form.name}, {len(tokens)} tokens: {form.decode(tokens.input_ids)!r}")
+    assert (form.answer_grid(tokens.input_ids[tokens.prompt_length :]) == [[4, 3]]).all()
 
 # %% [markdown]
 # ## 4 · Token by token
@@ -162,7 +178,7 @@ assert (prompt_form.answer_grid(encoded.input_ids[encoded.prompt_length :]) == p
 # `label` is what the loss compares with; −100 means *not counted*. Every prompt token must have it.
 
 # %%
-table = plot.token_table(encoded.input_ids, encoded.labels, prompt_form.symbol, limit=config.max_tokens_show)
+table = plot.token_table(encoded.input_ids, encoded.labels, spelling.symbol, limit=config.max_tokens_show)
 table
 
 # %% [markdown]
@@ -184,7 +200,7 @@ print(
 
 # %%
 logprobs = lm.answer_logprobs(base, encoded)
-picture = plot.plot_tokens(encoded.input_ids, encoded.labels, prompt_form.symbol, logprobs=logprobs)
+picture = plot.plot_tokens(encoded.input_ids, encoded.labels, spelling.symbol, logprobs=logprobs)
 run.log.figure(picture, "tokens")
 picture
 
@@ -205,7 +221,7 @@ print(f"{(logprobs > -0.6931).mean():.0%} of the answer tokens have a probabilit
 room = len(encoded)
 while True:
     try:
-        short = lm.encode(pseudo.task, prompt_form, max_len=room)
+        short = lm.encode(pseudo.task, spelling, max_len=room)
     except lm.TaskTooLong as error:
         print(f"max_len {room}: {error}")
         break
@@ -213,17 +229,27 @@ while True:
     room = len(short) - 1
 
 # %% [markdown]
-# **A tokenizer that merges digits.** GPT-2's reads `12` as one token: two cells in one, and the grid's shape is
-# lost. Such a tokenizer is refused when the model is loaded. We make one to see the message:
+# **A tokenizer that merges digits.** GPT-2's and Llama 3's read `12` as one token: two cells in one, and the grid's shape
+# is lost. So prompts are never tokenised: each symbol is looked up by itself, and the ids are joined. (The model then
+# sees digits in an order that its own tokenizer would have written otherwise; training tells it.)
 
 # %%
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-merging = Tokenizer(models.BPE({**{c: i for i, c in enumerate("0123456789\nIO")}, "01": 13}, [("0", "1")]))
-merging.pre_tokenizer = pre_tokenizers.Split("\n", "isolated")
+tokens = {token: i for i, token in enumerate([*"0123456789\nIO", "01", "<end>"])}
+merging = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(tokens, [("0", "1")])), eos_token="<end>")
+joined = lm.PromptForm.from_tokenizer(merging).grid_ids(arc.as_grid([[0, 1]]))
+print("as a text:", merging.tokenize("01\n"), "  joined:", merging.convert_ids_to_tokens(joined))
+assert len(merging.tokenize("01\n")) == 2 < len(joined)
+
+# %% [markdown]
+# A tokenizer that has no token for a symbol at all is refused when the model is loaded, and so is a prompt form that
+# does not fit the tokenizer:
+
+# %%
 try:
-    lm.PromptForm.from_tokenizer(PreTrainedTokenizerFast(tokenizer_object=merging), "a merging tokenizer")
+    lm.PromptForm.from_tokenizer(merging, "a small tokenizer", "nvarc")
 except lm.TokenizerError as error:
     print(error)
 
@@ -234,10 +260,10 @@ except lm.TokenizerError as error:
 # token. (Where no one watches, papermill or a test, you see the first.)
 
 # %%
-sequences = [lm.encode(p.task, prompt_form, max_len=base.max_len) for p in pseudo_tasks]
+sequences = [lm.encode(p.task, spelling, max_len=base.max_len) for p in pseudo_tasks]
 known = {"base": [lm.answer_logprobs(base, sequence) for sequence in sequences]}
 names = [f"pseudo-task {i}" for i in range(len(sequences))]
-plot.explore_tokens(sequences, prompt_form.symbol, names=names, logprobs=known)
+plot.explore_tokens(sequences, spelling.symbol, names=names, logprobs=known)
 
 # %% [markdown]
 # Turn, flip and recolour a pair: the last column is the inverse of the middle one. Is it always the first?

@@ -43,6 +43,7 @@ seed: int = 0  # seed of augmentations and adapters
 out_dir: str = None  # folder for what this run writes (default artifacts/02_multilora_ttt)
 
 model_dir: str = None  # Hugging Face folder (or hub id) of the base model
+prompt_form: str = None  # how tasks are spelled: auto (as the model was trained), suite, architects or nvarc
 data_dir: str = None  # a set such as arcagi1/evaluation, a folder of tasks, or a challenges file
 solutions: str = None  # Kaggle solutions file, read by the scoring step alone
 task_ids: str = None  # only these tasks, ids separated by commas
@@ -130,12 +131,15 @@ picture
 # %% [markdown]
 # ## 2 · The frozen base
 #
-# Of its vocabulary only the 16 tokens that spell grids are kept: full logits of a 7 B model over 152,000 tokens do not
-# fit a T4. Probabilities are then among these tokens, in training as in decoding, which allows no others anyway.
+# Of its vocabulary only the tokens that spell grids are kept, 16 of the suite's prompt form: full logits of a 7 B model
+# over 152,000 tokens do not fit a T4. Probabilities are then among these tokens, in training as in decoding, which allows
+# no others anyway. A model that was trained on ARC must be asked in *its* prompt form (notebook 01 shows each): it is
+# found in the model's folder or by its tokenizer, and printed here.
 
 # %%
 base = lm.load_causal_lm(
     config.model_dir,
+    prompt_form=config.prompt_form,
     quantization=config.quantization,
     quant_type=config.quant_type,
     double_quant=config.double_quant,
@@ -148,6 +152,7 @@ assert not any(p.requires_grad for p in base.model.parameters())
 print(
     f"{base.name}: {parameters / 1e6:.2f} M parameters, frozen, {base.dtype} on {base.device}, "
     f"sequences up to {base.max_len} tokens",
+    base.prompt_form.description,
     *base.notes,
     sep="\n",
 )

@@ -6,6 +6,7 @@ Names are imported on first use, so that `import arc_helpers.lm` alone does not 
 from arc_helpers import on_first_use
 
 _WHERE = {
+    "FORMS": "prompt_form",
     "PromptForm": "prompt_form",
     "TokenizerError": "vocabulary",
     "arc_tokenizer": "tokenizer",

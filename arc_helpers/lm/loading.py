@@ -68,6 +68,7 @@ def load_causal_lm(
     use_fast: bool = True,
     trust_remote_code: bool = False,
     trim_vocab: bool = False,
+    prompt_form: str = "auto",
 ) -> LoadedLM:
     """Load a frozen causal LM in evaluation mode.
 
@@ -77,7 +78,8 @@ def load_causal_lm(
     compute_dtype: "auto" takes the device's: bfloat16 from compute capability 8.0 on, float16 below, float32
         on a CPU. device: None (the best there is), "cpu" or "cuda"; device_map overrides it.
     max_len: longest sequence in tokens; clamped to the model's context (TinyLlama 2048, Qwen2 32768).
-    trim_vocab: keep only the ≤ 16 embedding and head rows in use, in full precision.
+    trim_vocab: keep only the embedding and head rows that the prompt form uses (16 of the suite's), in full precision.
+    prompt_form: how tasks are spelled, a name of `prompt_form.FORMS`; "auto" finds it (`PromptForm.choose`).
     Raises ModelError or TokenizerError, one line each.
     """
     _check_options(quantization, quant_type, max_len)
@@ -89,7 +91,7 @@ def load_causal_lm(
     source, local = locate_model(model_dir)
     options = {"local_files_only": local, "trust_remote_code": trust_remote_code}
     tokenizer = _or_model_error(model_dir, lambda: AutoTokenizer.from_pretrained(source, use_fast=use_fast, **options))
-    prompt_form = PromptForm.from_tokenizer(tokenizer, str(model_dir))
+    form = PromptForm.choose(tokenizer, str(model_dir), asked=prompt_form, folder=Path(source) if local else None)
     config = _or_model_error(model_dir, lambda: AutoConfig.from_pretrained(source, **options))
     quantizer = bitsandbytes_config(quant_type, double_quant, dtype) if quantization == "4bit" else None
     model = _or_model_error(
@@ -108,22 +110,22 @@ def load_causal_lm(
     model.eval().requires_grad_(False)
     if quantizer and model.device.type == "cpu":
         avoid_traps_of_4bit_on_a_cpu(model, model_dir)
-    known, last = model.get_input_embeddings().weight.shape[0], max(prompt_form.token_ids)
+    known, last = model.get_input_embeddings().weight.shape[0], max(form.token_ids)
     if last >= known:
         raise ModelError(f"{model_dir}: its tokenizer uses token {last}, but the model knows only {known} tokens")
     task_tokens = None
     if getattr(config, "task_names", None):  # the rows behind its vocabulary are not to be trimmed away
         task_tokens, trim_vocab = TaskTokens(config.vocab_size, tuple(config.task_names)), False
     if trim_vocab:
-        prompt_form = trim_vocabulary(model, prompt_form)
-        notes.append(f"vocabulary trimmed to {len(prompt_form.token_ids)} tokens")
+        form = trim_vocabulary(model, form)
+        notes.append(f"vocabulary trimmed to {len(form.token_ids)} tokens")
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
     if max_len is None or (context and max_len > context):
         if max_len is not None:
             notes.append(f"max_len {max_len} clamped to the model's context of {context} tokens")
         max_len = context or 2048
     name = Path(str(model_dir)).name
-    return LoadedLM(model, tokenizer, prompt_form, name, max_len, model.device, dtype, tuple(notes), task_tokens)
+    return LoadedLM(model, tokenizer, form, name, max_len, model.device, dtype, tuple(notes), task_tokens)
 
 
 @torch.no_grad()

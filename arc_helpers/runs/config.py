@@ -30,6 +30,7 @@ class ConfigError(ValueError):
 # None means "the profile's value" in a notebook, so that 0 and "" are what lifts a limit that a profile sets.
 Limit = Annotated[int | None, Field(ge=0), AfterValidator(lambda value: value or None)]
 Seconds = Annotated[float | None, Field(ge=0), AfterValidator(lambda value: value or None)]
+PromptForm = Literal["auto", "suite", "architects", "nvarc"]
 Text = Annotated[str | None, AfterValidator(lambda value: value or None)]
 Positive = Annotated[int, Field(ge=1)]
 
@@ -89,6 +90,7 @@ class TokenizationDebugKnobs(Knobs):
     """01_tokenization_debug: what the model sees of one pseudo-task."""
 
     model_dir: str = Field(min_length=1, description="Hugging Face folder of the model")
+    prompt_form: PromptForm = Field(description="how tasks are spelled; auto = as the model was trained")
     problem_path: str = Field(min_length=1, description="set name, task file or folder of tasks")
     task_id: Text = Field(description="which of its tasks; empty = the first")
     num_pseudo: Positive = Field(description="pseudo-tasks made from the task")
@@ -101,6 +103,7 @@ class MultiloraTttKnobs(Knobs):
     """02_multilora_ttt: test-time training, K adapters at once."""
 
     model_dir: str = Field(min_length=1, description="Hugging Face folder of the base model")
+    prompt_form: PromptForm = Field(description="how tasks are spelled; auto = as the model was trained")
     data_dir: str = Field(min_length=1, description="set name, folder or challenges file of the tasks")
     solutions: Text = Field(description="Kaggle solutions file; empty = none")
     task_ids: Text = Field(description="only these tasks, ids separated by commas; empty = all")

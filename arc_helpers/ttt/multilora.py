@@ -26,7 +26,8 @@ from arc_helpers.ttt.bank import SlotBank
 from arc_helpers.ttt.rows import Rows
 
 MODES = ("head", "top_m", "full")
-SMALL_VOCABULARY = 64  # rows up to which embedding and head are trained in full
+#: rows up to which embedding and head are trained in full: those of a vocabulary that spells grids, in any prompt form
+SMALL_VOCABULARY = 96
 
 
 class MultiLoRAModel(nn.Module):

@@ -1,5 +1,6 @@
 """Tokenizers of the kinds people bring, small enough to be made on the spot."""
 
+import re
 import string
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -49,3 +50,35 @@ def sentencepiece_tokenizer(metaspace: bool):
     else:
         core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     return fast(core, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+
+
+def word_tokenizer(words, **special: str):
+    """Nothing but these words and characters, the longest first: a tokenizer that was cut down to what ARC needs."""
+    vocab = {word: i for i, word in enumerate(words)}
+    core = Tokenizer(models.WordLevel(vocab, unk_token=special.get("unk_token")))
+    either = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(either), behavior="isolated")
+    core.decoder = decoders.Fuse()
+    return fast(core, **special)
+
+
+def architects_tokenizer():
+    """Single characters and four special tokens, as the ARChitects cut theirs."""
+    kept = [*string.ascii_letters, *string.digits, *"!?.:,;*+/-=", "\n"]
+    return word_tokenizer(
+        ["<unk>", "<s>", "</s>", "<pad>", *kept],
+        unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>",
+    )  # fmt: skip
+
+
+def nvarc_tokenizer():
+    """NVARC's sixteen tokens in their order."""
+    words = [*string.digits, "\n", "user", "assistant", "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    return word_tokenizer(words, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+
+
+def llama3_tokenizer():
+    """Byte-level BPE that reads digits by threes, as Llama 3 does, and joins newlines."""
+    twos = [(a, b) for a in "0123456789" for b in "0123456789"]
+    merges = [*twos, *((a + b, c) for a, b in twos for c in "0123456789"), ("Ċ", "Ċ"), ("I", "O")]
+    return byte_tokenizer(merges, r"\p{N}{1,3}|[^\r\n\p{N}]+|\s*[\r\n]+")

@@ -8,19 +8,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from arc_helpers.lm.grammar import GridGrammar
-from arc_helpers.lm.prompt_form import PromptForm
+from arc_helpers.lm.prompt_form import FORMS, PromptForm
 from arc_helpers.lm.tokenizer import arc_tokenizer
 
 VOCABULARY = PromptForm.from_tokenizer(arc_tokenizer())
+every_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 ROW_END, END = VOCABULARY.row_end, VOCABULARY.end
 DIGITS = set(VOCABULARY.digits)
 
 
-def follow(text: str) -> GridGrammar:
+def follow(text: str, form: PromptForm = VOCABULARY) -> GridGrammar:
     """The grammar behind a text of one answer."""
-    grammar = GridGrammar(1, VOCABULARY, vocab_size=20)
+    grammar = GridGrammar(1, form, vocab_size=20)
     for symbol in text:
-        grammar.push(torch.tensor([ROW_END if symbol == "\n" else int(symbol)]))
+        grammar.push(torch.tensor([form.ids[symbol]]))
     return grammar
 
 
@@ -52,13 +53,31 @@ def test_only_the_end_follows_the_end():
         assert grammar.done.item() and choices(grammar) == {END}
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", DIGITS),
+        ("1", DIGITS | {"\n", "end"}),  # one cell is a whole grid
+        ("12\n", DIGITS),  # a row end promises another row
+        ("12\n34", {"\n", "end"}),
+        ("1\n" * 29 + "1", {"end"}),  # no more than 30 high
+        ("1" * 30, {"\n", "end"}),
+    ],
+)
+def test_what_may_come_next_where_the_last_row_is_not_closed(text, expected):
+    form = FORMS["nvarc"]
+    names = {form.row_end: "\n", form.end: "end"}
+    assert {names.get(token, token) for token in choices(follow(text, form))} == expected
+
+
+@every_form
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**31), stop=st.sampled_from([0.05, 0.2, 0.5]))
 @example(seed=0, stop=0.0)  # the largest grid: a row ends only where it must
-def test_random_allowed_tokens_always_end_in_grids(seed, stop):
+def test_random_allowed_tokens_always_end_in_grids(form, seed, stop):
     """Three answers side by side; each token is drawn from what is allowed, row ends and ends with chance `stop`."""
     rng = np.random.default_rng(seed)
-    grammar = GridGrammar(3, VOCABULARY, vocab_size=16)
+    grammar = GridGrammar(3, form, vocab_size=len(form.token_ids))
     answers = [[], [], []]
     for _ in range(30 * 31 + 1):
         if grammar.done.all():
@@ -67,20 +86,21 @@ def test_random_allowed_tokens_always_end_in_grids(seed, stop):
         for row in range(3):
             allowed = np.flatnonzero(mask[row])
             assert len(allowed)
-            closing = [t for t in allowed if t in (ROW_END, END)]
+            closing = [t for t in allowed if t in (form.row_end, form.end)]
             others = [t for t in allowed if t not in closing]
             tokens.append(rng.choice(closing if not others or (closing and rng.random() < stop) else others))
             answers[row].append(int(tokens[-1]))
         grammar.push(torch.tensor(tokens))
     assert grammar.done.all()
-    assert all(VOCABULARY.answer_grid(answer) is not None for answer in answers)
+    assert all(form.answer_grid(answer) is not None for answer in answers)
 
 
+@every_form
 @settings(max_examples=20, deadline=None)
 @given(hnp.arrays(np.int8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=30), elements=st.integers(0, 9)))
-def test_every_grid_can_be_written(grid):
-    grammar = GridGrammar(1, VOCABULARY, vocab_size=16)
-    for token in [*VOCABULARY.grid_ids(grid), END]:
+def test_every_grid_can_be_written(form, grid):
+    grammar = GridGrammar(1, form, vocab_size=len(form.token_ids))
+    for token in form.output_ids(grid):
         assert int(token) in choices(grammar)
         grammar.push(torch.tensor([token]))
     assert grammar.done.item()

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 import torch
-from lm_tokenizers import byte_tokenizer, char_tokenizer
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from lm_tokenizers import architects_tokenizer, char_tokenizer, nvarc_tokenizer
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from arc_helpers.lm.gridlm import GridLMConfig, GridLMForCausalLM
 from arc_helpers.lm.loading import CastingLinear, ModelError, load_causal_lm, trim_vocabulary
@@ -199,9 +199,9 @@ def test_a_tokenizer_of_another_model_is_refused(folder):
         load_causal_lm(folder, device="cpu")
 
 
-def test_a_tokenizer_that_merges_digits_is_refused_with_the_folder(folder):
-    byte_tokenizer([("1", "2")]).save_pretrained(folder)
-    with pytest.raises(TokenizerError, match="merges or splits digits") as caught:
+def test_a_tokenizer_without_newlines_is_refused_with_the_folder(folder):
+    char_tokenizer("0123456789IO").save_pretrained(folder)
+    with pytest.raises(TokenizerError, match="no token of its own for") as caught:
         load_causal_lm(folder)
     assert str(folder) in str(caught.value)
 
@@ -339,3 +339,21 @@ def test_positions_of_padded_rows(model_folders):
     assert grid.positions(ids, torch.ones_like(ids)).tolist() == [
         [[0, 0, 1], [1, 1, 1], [2, 1, 1], [3, 1, 1], [1, 2, 1]]
     ]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("form", "tokenizer"), [("architects", architects_tokenizer()), ("nvarc", nvarc_tokenizer())], ids=str
+)
+def test_a_model_that_knows_arc_is_asked_in_its_own_form(form, tokenizer, tmp_path, task):
+    torch.manual_seed(0)
+    size = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **size)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    whole, lm = (load_causal_lm(tmp_path, device="cpu", trim_vocab=trim) for trim in (False, True))
+    assert (whole.prompt_form.name, whole.prompt_form.why) == (form, "by its tokenizer")
+    assert lm.prompt_form.why == whole.prompt_form.why
+    expected = whole.model(prompt_of(whole, task)).logits[..., whole.prompt_form.token_ids]
+    torch.testing.assert_close(lm.model(prompt_of(lm, task)).logits, expected, atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match=r"the prompt form '\w+' needs one|no token of its own"):
+        load_causal_lm(tmp_path, device="cpu", prompt_form="nvarc" if form == "architects" else "suite")

@@ -5,13 +5,25 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.cache_utils import DynamicLayer
 
 from arc_helpers.lm.grammar import GridGrammar
+from arc_helpers.lm.gridlm import GridLMConfig, GridLMForCausalLM
+from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.lm.prompt import encode
+from arc_helpers.lm.prompt_form import FORMS
 from arc_helpers.ttt.decode import Generated, RoomyLayer, generate_with_lora, settled
 from arc_helpers.ttt.multilora import MultiLoRAModel
 
+SMALL = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.2,
+}
 NAMES = ["a", "b", "c"]
 
 
@@ -141,3 +153,34 @@ def test_a_roomy_cache_holds_what_a_dynamic_one_does(steps):
             roomy.batch_select_indices(index), plain.batch_select_indices(index)
             rows = len(index)
         assert torch.equal(roomy.keys, plain.keys) and torch.equal(roomy.values, plain.values)
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("architecture", ["llama", "gridlm"])
+def test_nothing_but_grids_can_be_written_in_any_prompt_form(form, architecture, tasks, monkeypatch):
+    """Random models with adapters: cached as uncached, and every finished answer is a grid in its form."""
+    torch.manual_seed(3)
+    width = len(form.token_ids)
+    if architecture == "gridlm":
+        markers = [form.ids[mark] for mark in ("I", "O", "user", "assistant") if mark in form.ids]
+        start = form.ids.get("<start>", -1)
+        config = GridLMConfig.preset("tiny", vocab_size=width, marker_token_ids=markers, bos_token_id=start)
+        base = GridLMForCausalLM(config)
+    else:
+        base = LlamaForCausalLM(LlamaConfig(vocab_size=width, **SMALL))
+    lm = LoadedLM(base.eval(), None, form, "random", 512, torch.device("cpu"), torch.float32)
+    model = MultiLoRAModel(lm, NAMES, r=4)
+    with torch.no_grad():
+        model.B.normal_(std=0.3)
+    closing, plain = torch.zeros(width), model.logits
+    closing[[form.row_end, form.end]] = 3.0  # so that random answers end
+    monkeypatch.setattr(model, "logits", lambda hidden, slots=None: plain(hidden, slots) + closing)
+    prompts = [encode(task.without_answers(), form).input_ids for task in tasks for _ in NAMES]
+    rooms = [60] * len(prompts)
+    cached = generate_with_lora(model, prompts, SLOTS, rooms)
+    assert_same(cached, generate_with_lora(model, prompts, SLOTS, rooms, use_cache=False))
+    for answer in cached:
+        ids = [*answer.token_ids, form.end] if answer.finished else answer.token_ids
+        assert set(ids) <= set(form.answer_ids)
+        assert (form.answer_grid(ids) is not None) == answer.finished
+    assert any(answer.finished for answer in cached)
