@@ -125,6 +125,9 @@ def score(
         str | None, typer.Option(help="folder of <task_id>.txt; writes ../scored with the TRUE OUTPUT added")
     ] = None,
     figures: Annotated[str | None, typer.Option(help="folder: a picture of each task's attempts and truth")] = None,
+    before: Annotated[
+        str | None, typer.Option(help="a submission made without training, such as control/'s: --figures shows both")
+    ] = None,
 ) -> None:
     """Compare a submission with the answers.
 
@@ -143,6 +146,11 @@ def score(
     if problems:
         more = f" (and {len(problems) - 1} more: see `validate`)" if len(problems) > 1 else ""
         _fail(f"{submission}: {problems[0]}{more}", code=1)
+    earlier = {name: given for name, given in _read(before).items() if name in answers} if before else None
+    if before and not figures:
+        _fail("--before needs --figures, the folder of the pictures")
+    if before and (problems := validate_submission(earlier, num_tests_of(tasks))):
+        _fail(f"{before}: {problems[0]}", code=1)
     with _one_line(ValueError):
         result = score_submission(answers, tasks)
     for task_id, fraction in result.per_task.items():
@@ -158,7 +166,7 @@ def score(
         texts = output_path(predictions)
         typer.echo(f"{write_scored_texts(texts, tasks)} texts in {texts.parent / 'scored'}")
     if figures:
-        _draw_predictions(answers, tasks, result.per_task, output_path(figures))
+        _draw_predictions(answers, tasks, result.per_task, output_path(figures), earlier)
 
 
 @app.command()
@@ -315,15 +323,29 @@ def _read(submission: str) -> dict[str, Any]:
         return read_submission(resolve_path(submission))
 
 
-def _draw_predictions(answers: dict[str, Any], tasks: "list[Task]", solved: dict[str, float], folder: "Path") -> None:
-    from arc_helpers.plot import plot_prediction
+def _draw_predictions(
+    answers: dict[str, Any],
+    tasks: "list[Task]",
+    solved: dict[str, float],
+    folder: "Path",
+    before: dict[str, Any] | None,
+) -> None:
+    from arc_helpers.plot import plot_before_after, plot_prediction
 
     folder.mkdir(parents=True, exist_ok=True)
     for task in tasks:
-        attempts = [list(output.values()) for output in answers[task.id]]
+        after, truth = _attempts(answers, task), task.answers()
         name = f"{task.id}_solved.png" if solved[task.id] == 1 else f"{task.id}.png"
-        plot_prediction(task, attempts, task.answers()).savefig(folder / name, bbox_inches="tight")
+        if before is None:
+            picture = plot_prediction(task, after, truth)
+        else:
+            picture = plot_before_after(task, _attempts(before, task), after, truth)
+        picture.savefig(folder / name, bbox_inches="tight")
     typer.echo(f"{len(tasks)} pictures in {folder}")
+
+
+def _attempts(answers: dict[str, Any], task: "Task") -> list[list[Any]]:
+    return [list(output.values()) for output in answers[task.id]]
 
 
 def _load(source: str, solutions: str | None = None, faults: list[Any] | None = None) -> "list[Task]":

@@ -39,7 +39,10 @@ def main() -> None:
     torch.set_num_threads(1)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        dataset = build_arc_dataset("arcagi1", folder, subsets=("training", "evaluation", "concept"))
+        try:
+            dataset = build_arc_dataset("arcagi1", folder, subsets=("training", "evaluation", "concept"))
+        except FileNotFoundError as error:
+            sys.exit(f"{error}; data/README.md says where ConceptARC comes from")
     sources = {layout: ArcSource(dataset, layout) for layout in LAYOUTS}
     rows = 1 + len(dataset.task_ids)
     config = TRMConfig.preset("small", hidden_size=options.hidden, conditioned_rows=rows)

@@ -159,6 +159,8 @@ def test_readme_places_are_not_shared(tmp_path):
         ({"bound": "<= 1", "value": 1}, "met"),
         ({"bound": "<= 1", "value": 1, "aim": "< 1"}, "missed"),
         ({"bound": "== true", "value": False}, "missed"),
+        ({"bound": "within 0.2", "value": -0.1}, "met"),
+        ({"bound": "within 0.2", "value": -0.3}, "missed"),
         ({"value": 1}, "measured"),
         ({"bound": "<= 1", "value": None}, "not measured"),
     ],

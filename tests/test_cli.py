@@ -316,6 +316,19 @@ def test_score_draws_attempts_beside_the_truth(cli, tasks, submit, tmp_path):
     assert set(pictures) == {"a_solved.png", "b.png"} and all(p.startswith(b"\x89PNG") for p in pictures.values())
 
 
+def test_score_draws_answers_before_and_after_training(cli, tasks, submit, tmp_path):
+    before = submit({"a": attempts([[0]]), "b": attempts([[0]]), "c": attempts([[0]])}).rename(tmp_path / "before.json")
+    submission = submit({"a": attempts(GRID), "b": attempts([[0]])})
+    words = ["score", submission, "--data", tasks, "--before", before]
+    result = cli(*words, "--figures", tmp_path / "figures")
+    assert result.stdout.endswith(f"2 pictures in {tmp_path / 'figures'}\n")
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"a_solved.png", "b.png"}
+    assert cli(*words).stderr == "--before needs --figures, the folder of the pictures\n"
+    before.write_text(json.dumps({"a": attempts([[0]])}))
+    result = cli(*words, "--figures", tmp_path / "figures")
+    assert result.exit_code == 1 and result.stderr == f"{before}: task b: is missing\n"
+
+
 def test_score_needs_answers(cli, tmp_path, submit):
     challenges, solutions = tmp_path / "challenges.json", tmp_path / "solutions.json"
     challenges.write_text(json.dumps({"a": {"train": TASK["train"], "test": [{"input": [[5]]}]}}))

@@ -16,6 +16,7 @@ from arc_helpers.plot.explorers import (
 from arc_helpers.plot.grids import (
     describe_transform,
     draw_grid,
+    plot_before_after,
     plot_gallery,
     plot_pair,
     plot_prediction,
@@ -46,6 +47,7 @@ __all__ = [
     "explore_segments",
     "explore_tasks",
     "explore_tokens",
+    "plot_before_after",
     "plot_candidates",
     "plot_curve",
     "plot_gallery",

@@ -12,6 +12,7 @@ from arc_helpers.plot.sheet import Cells, Panel, bands, lay_out
 __all__ = [
     "describe_transform",
     "draw_grid",
+    "plot_before_after",
     "plot_gallery",
     "plot_pair",
     "plot_prediction",
@@ -23,14 +24,10 @@ __all__ = [
 
 def plot_task(task: Task, digits: bool = False) -> Picture:
     """Demonstrations, then tests: each a column, input over output, `?` for an output that is not known."""
-    cells = Cells(digits)
     columns = [_column(f"train {i}", pair, INK) for i, pair in enumerate(task.train)]
     columns += [_column(f"test {i}", pair, ACCENT) for i, pair in enumerate(task.test)]
-    rows: list[list[Panel]] = []
-    for band in bands(columns, cells):
-        rows += [list(row) for row in zip(*band, strict=True)]
-    labels = ["input", "output"] * (len(rows) // 2)
-    return lay_out(rows, row_labels=labels, heading=task.id, cells=cells)
+    rows, labels = _in_bands(columns, Cells(digits))
+    return lay_out(rows, row_labels=labels, heading=task.id, cells=Cells(digits))
 
 
 def plot_pair(pair: Pair, digits: bool = False) -> Picture:
@@ -92,6 +89,24 @@ def plot_prediction(
     return lay_out(rows, row_labels=labels, heading=task.id, cells=Cells(digits))
 
 
+def plot_before_after(
+    task: Task, before: Sequence[Sequence], after: Sequence[Sequence], truth: Sequence, digits: bool = False
+) -> Picture:
+    """The demonstrations; below them, a row a test input: input | answer before training | answer after training.
+
+    `before` and `after` hold the attempts of each test input, `truth` its answer. Of two attempts the right one is
+    shown, or the first.
+    """
+    rows, labels = _in_bands([_column(f"train {i}", pair, INK) for i, pair in enumerate(task.train)], Cells(digits))
+    for i, (pair, *tries, answer) in enumerate(zip(task.test, before, after, truth, strict=True)):
+        row = [Panel(pair.input, f"test {i}" if len(task.test) > 1 else "test input", ACCENT)]
+        for attempts, title in zip(tries, ("before training", "after training"), strict=True):
+            best = next((grid for grid in attempts if compare_grids(grid, answer).correct), attempts[0])
+            row.append(judged(best, title, answer))
+        rows.append(row)
+    return lay_out(rows, row_labels=[*labels, *["question"] * len(task.test)], heading=task.id, cells=Cells(digits))
+
+
 def describe_transform(transform: Transform, present: Iterable[int] = range(10)) -> str:
     """What a transform does to one grid, in words: `flip, rot 90` and on a second line `1→5 2→3 …`.
 
@@ -104,6 +119,12 @@ def describe_transform(transform: Transform, present: Iterable[int] = range(10))
         return "as it is"
     colors = " ".join(moves[:4]) + (" …" if len(moves) > 4 else "")
     return "\n".join(line for line in (", ".join(geometry) or "colours", colors) if line)
+
+
+def _in_bands(columns: Sequence[tuple[Panel, Panel]], cells: Cells) -> tuple[list[list[Panel]], list[str]]:
+    """Columns of input over output as rows that fit a page, and the rows' labels."""
+    rows = [list(row) for band in bands(columns, cells) for row in zip(*band, strict=True)]
+    return rows, ["input", "output"] * (len(rows) // 2)
 
 
 def _column(name: str, pair: Pair, color: str) -> tuple[Panel, Panel]:

@@ -10,6 +10,7 @@ import math
 import operator
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,7 +24,14 @@ RESULTS = ROOT / "benchmarks/results"
 #: headings of docs/numbers.md, in order; `all`: the suite as a whole
 PLACES = ("all", *(path.stem for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))), "kaggle")
 Status = Literal["met", "missed", "measured", "not measured"]
-OPERATORS = {">=": operator.ge, "<=": operator.le, "==": operator.eq, ">": operator.gt, "<": operator.lt}
+OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "==": operator.eq,
+    ">": operator.gt,
+    "<": operator.lt,
+    "within": lambda value, limit: abs(value) <= limit,
+}
 
 
 class RecordError(ValueError):
@@ -31,8 +39,11 @@ class RecordError(ValueError):
 
 
 def _bound(text: str) -> str:
-    if not re.fullmatch(r"(>=|<=|==|>|<) \S+", text):
-        raise ValueError("must be one of >=, <=, ==, >, <, a blank, and a number, true, or another value's field")
+    sign, _, limit = text.partition(" ")
+    if sign not in OPERATORS or not re.fullmatch(r"\S+", limit):
+        raise ValueError(
+            f"must be one of {', '.join(OPERATORS)}, a blank, and a number, true, or another value's field"
+        )
     return text
 
 

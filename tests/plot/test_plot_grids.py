@@ -12,6 +12,7 @@ from arc_helpers.plot import (
     Picture,
     describe_transform,
     draw_grid,
+    plot_before_after,
     plot_gallery,
     plot_pair,
     plot_prediction,
@@ -228,3 +229,15 @@ def test_plot_prediction_wants_attempts_for_every_test_input(task):
         plot_prediction(task, [([[1]], [[1]])])
     with pytest.raises(ValueError, match="truth: 1 given"):
         plot_prediction(task, [([[1]], [[1]])] * 2, [[[1]]])
+
+
+def test_before_and_after_stand_below_the_demonstrations():
+    task = Task("t", (Pair([[1]], [[2]]), Pair([[3]], [[4]])), (Pair([[5]], [[6]]),))
+    picture = plot_before_after(task, [[[[0]], [[1]]]], [[[[0]], [[6]]]], [[[6]]])
+    grids = [drawn(ax) for ax in picture.axes]
+    assert grids == [[[1]], [[3]], [[2]], [[4]], [[5]], [[0]], [[6]]]  # the right one of two attempts, or the first
+    *_, question, before, after = titles(picture)
+    assert question.startswith("test input") and before.startswith("before") and "✗ 1 cell wrong" in before
+    assert after.startswith("after") and "✓ solved" in after and outlined(picture.axes[-2]) == [(0, 0)]
+    with pytest.raises(ValueError):
+        plot_before_after(task, [], [[[[6]]]], [[[6]]])
