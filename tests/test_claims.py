@@ -181,15 +181,37 @@ def test_a_bound_may_be_the_control(tmp_path):
     [
         (0.983, "%", "98.3 %"),
         (1830, "×", "1,830 ×"),
-        (1.2e-14, "", "1.2e-14"),
-        (2.7e-6, "", "2.7e-6"),
-        (-3e-6, "nats", "−3e-6 nats"),
+        (1.2e-14, "", "1.2e−14"),
+        (2.7e-6, "", "2.7e−6"),
+        (-3e-6, "nats", "−3e−6 nats"),
         (True, "", "yes"),
         (None, "s", "not measured"),
     ],
 )
 def test_numbers_as_people_write_them(number, unit, shown):
-    assert text.shown(number, unit) == shown
+    assert text.shown(number, unit).replace(text.SPACE, " ") == shown
+
+
+def test_a_row_shows_bounds_misses_and_controls(tmp_path):
+    values = [
+        {
+            "what": "ours",
+            "field": "a",
+            "unit": "%",
+            "value": 0.5,
+            "low": 0.4,
+            "high": 0.6,
+            "n": 1000,
+            "bound": ">= 0.4",
+        },
+        {"what": "speed", "field": "c", "unit": "×", "value": -1.5, "aim": "> 2"},
+        {"what": "rival", "field": "b", "unit": "%", "value": 0.3, "role": "rival"},
+    ]
+    record = read_record(write(tmp_path, values=values, status="missed", claim="A | B."))
+    assert text._row(record).replace(text.SPACE, " ") == (
+        "| A \\| B. | ours: **50.0 %** (40.0–60.0), n 1,000; asked ≥ 40 % ✓<br>speed: **−1.5 ×**; aim > 2 × ✗ "
+        "| rival: 30.0 % | ✗ **missed** |"
+    )
 
 
 # --- the runner

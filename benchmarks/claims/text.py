@@ -2,6 +2,7 @@
 
 import re
 import sys
+import textwrap
 from collections import Counter
 
 import yaml
@@ -17,6 +18,7 @@ VERDICTS: dict[Status, str] = {
     "measured": "no bound",
     "not measured": "– not measured",
 }
+SPACE = "\N{NO-BREAK SPACE}"  # between a number and its unit
 PUBLISHED = ROOT / "benchmarks/published.yaml"
 HEADINGS = {"all": "The suite as a whole", "kaggle": "Kaggle"}
 WORDS = ("met", "missed", "measured without a bound", "not measured")
@@ -27,9 +29,9 @@ Every claim of this repository that is a measured number, one a row, and whether
 from the records in [benchmarks/results](../benchmarks/results); how one is measured and added is in
 [benchmarks/README.md](../benchmarks/README.md). {counts}
 
-In brackets: a 95 % interval. *Beside it*: a control or a rival, measured in the same way. *Asked*: a bound written
-down before; an aim is what was hoped for, and missing one is a miss, too. *By hand*: typed from an earlier
-measurement, to be replaced when it is next measured.
+In brackets: a 95 % interval. *Asked*: a bound written down before; *aim*: what was hoped for, and missing one is a
+miss, too. *Beside it*: a control or a rival, measured in the same way. *By hand*: typed from an earlier measurement, to be
+replaced when it is next measured. A command links to its record, which has all of it. On a CPU unless a GPU is named.
 """
 OTHERS = """\
 ## Published by others
@@ -74,7 +76,7 @@ def readme(records: dict[str, Record]) -> str:
     if twice := [name for place, name in chosen if places.count(place) > 1]:
         raise RecordError(f"{twice[-1]}.json: readme: another record has the same place, {twice[0]}.json")
     rows = [_row(_first(records[name])) for _, name in chosen]
-    table = "\n".join(["| claim | measured | beside it | asked | verdict |", "|---|---|---|---|---|", *rows])
+    table = "\n".join(["| claim | measured | beside it | verdict |", "|---|---|---|---|", *rows])
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
@@ -86,9 +88,9 @@ def _first(record: Record) -> Record:
     return record.model_copy(update={"values": measured[:1] + beside[:1]})
 
 
-def _row(r: Record, *more: str) -> str:
-    cells = [r.claim, _values(r, "measured"), _beside(r), _asked(r), VERDICTS[r.status], *more]
-    return f"| {' | '.join(cells)} |"
+def _row(record: Record, *more: str) -> str:
+    cells = [record.claim, _values(record, "measured"), _values(record, "control", "rival"), VERDICTS[record.status]]
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') or '–' for cell in (*cells, *more))} |"
 
 
 def _heading(place: str) -> str:
@@ -98,11 +100,15 @@ def _heading(place: str) -> str:
 
 
 def _table(records: dict[str, Record]) -> str:
-    lines = ["| claim | measured | beside it | asked | verdict | when | command |", "|---|---|---|---|---|---|---|"]
-    for name, r in records.items():
-        command = r.command.replace("|", "\\|")
-        lines.append(_row(r, _when(r), f"[`{command}`](../benchmarks/results/{name}.json)"))
+    lines = ["| claim | measured | beside it | verdict | when | command |", "|---|---|---|---|---|---|"]
+    for name, record in records.items():
+        lines.append(_row(record, _when(record), f"[`{_short(record.command)}`](../benchmarks/results/{name}.json)"))
     return "\n".join(lines) + "\n"
+
+
+def _short(command: str) -> str:
+    """A command, cut where a cell ends; the record has the whole."""
+    return textwrap.shorten(command, 40, placeholder=" …")
 
 
 def _notes(records: dict[str, Record]) -> str:
@@ -111,26 +117,22 @@ def _notes(records: dict[str, Record]) -> str:
 
 
 def _values(record: Record, *roles: str) -> str:
-    if record.status == "not measured" and record.reason and all(v.value is None for v in record.values):
+    if record.reason and all(value.value is None for value in record.values):
         return record.reason if "measured" in roles else ""
-    chosen = [value for value in record.values if value.role in roles]
-    return "<br>".join(f"{_what(v)}{_number(v)}" for v in chosen)
+    return "<br>".join(_value(record, value) for value in record.values if value.role in roles)
 
 
-def _what(value: Value) -> str:
-    return f"{value.what}: " if value.what else ""
-
-
-def _beside(record: Record) -> str:
-    return _values(record, "control", "rival") or "–"
-
-
-def _number(value: Value) -> str:
+def _value(record: Record, value: Value) -> str:
     text = f"**{shown(value.value, value.unit)}**" if value.role == "measured" else shown(value.value, value.unit)
     if value.low is not None:
-        low, high = (shown(x, value.unit).removesuffix(f" {value.unit}") for x in (value.low, value.high))
+        low, high = (shown(x, value.unit).removesuffix(f"{SPACE}{value.unit}") for x in (value.low, value.high))
         text += f" ({low} to {high})" if "−" in low else f" ({low}–{high})"
-    return text + (f", n {value.n:,}" if value.n else "")
+    text += f", n{SPACE}{value.n:,}" if value.n else ""
+    for word, bound in (("asked", value.bound), ("aim", value.aim)):
+        if bound:
+            mark = {True: "✓", False: "✗", None: ""}[record.holds(value, bound)]
+            text += f"; {word} {_bound(record, value, bound)}{SPACE}{mark}".rstrip()
+    return f"{value.what}: {text}" if value.what else text
 
 
 def shown(number: bool | int | float | None, unit: str = "") -> str:
@@ -147,16 +149,7 @@ def shown(number: bool | int | float | None, unit: str = "") -> str:
 
 
 def _plain(text: str, unit: str) -> str:
-    return re.sub(r"(?<!e)-", "−", re.sub(r"e-0", "e-", text)) + f" {unit}" * bool(unit)
-
-
-def _asked(record: Record) -> str:
-    found, one = [], sum(value.role == "measured" for value in record.values) == 1
-    for value in record.values:
-        for word, bound in (("", value.bound), ("aim ", value.aim)):
-            if bound:
-                found.append(f"{'' if one else _what(value)}{word}{_bound(record, value, bound)}")
-    return "<br>".join(found) or "–"
+    return text.replace("e-0", "e-").replace("-", "−") + f"{SPACE}{unit}" * bool(unit)
 
 
 def _bound(record: Record, value: Value, bound: str) -> str:
@@ -168,7 +161,7 @@ def _bound(record: Record, value: Value, bound: str) -> str:
         return {"true": "yes", "false": "no"}[text]
     else:
         limit = _plain(f"{float(text) * (100 if value.unit == '%' else 1):,g}", value.unit)
-    return f"{ {'>=': '≥', '<=': '≤', '==': '='}.get(sign, sign) } {limit}"
+    return f"{ {'>=': '≥', '<=': '≤', '==': '='}.get(sign, sign) }{SPACE}{limit}"
 
 
 def _when(record: Record) -> str:
@@ -178,7 +171,7 @@ def _when(record: Record) -> str:
     cores = f"{record.cores} core{'s' * (record.cores > 1)}"
     seeds = f"{len(record.seeds)} seed{'s' * (len(record.seeds) > 1)}" if record.seeds else ""
     parts = [record.date, record.n or "", seeds, device or cores, "by hand" * record.by_hand]
-    return ", ".join(filter(None, parts))
+    return "<br>".join(filter(None, parts))
 
 
 def _published() -> str:
