@@ -1,6 +1,5 @@
 """docs/numbers.md, and the table between two markers of the README: both made of records alone."""
 
-import re
 import sys
 import textwrap
 from collections import Counter
@@ -30,8 +29,8 @@ from the records in [benchmarks/results](../benchmarks/results); how one is meas
 [benchmarks/README.md](../benchmarks/README.md). {counts}
 
 In brackets: a 95 % interval. *Asked*: a bound written down before; *aim*: what was hoped for, and missing one is a
-miss, too. *Beside it*: a control or a rival, measured in the same way. *By hand*: typed from an earlier measurement, to be
-replaced when it is next measured. A command links to its record, which has all of it. On a CPU unless a GPU is named.
+miss, too. *Beside it*: a control or a rival, measured in the same way. *By hand*: typed from an earlier measurement,
+to be replaced when it is next measured. A command links to its record, which has all of it. On a CPU unless a GPU is named.
 """
 OTHERS = """\
 ## Published by others
@@ -108,7 +107,7 @@ def _table(records: dict[str, Record]) -> str:
 
 def _short(command: str) -> str:
     """A command, cut where a cell ends; the record has the whole."""
-    return textwrap.shorten(command, 40, placeholder=" …")
+    return textwrap.shorten(command, 48, placeholder=" …", break_on_hyphens=False)
 
 
 def _notes(records: dict[str, Record]) -> str:
