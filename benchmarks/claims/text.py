@@ -30,7 +30,8 @@ from the records in [benchmarks/results](../benchmarks/results); how one is meas
 
 In brackets: a 95 % interval. *Asked*: a bound written down before; *aim*: what was hoped for, and missing one is a
 miss, too. *Beside it*: a control or a rival, measured in the same way. *By hand*: typed from an earlier measurement,
-to be replaced when it is next measured. A command links to its record, which has all of it. On a CPU unless a GPU is named.
+to be replaced when it is next measured. A command links to its record, which has all of it. On a CPU unless a GPU is
+named.
 """
 OTHERS = """\
 ## Published by others
