@@ -188,7 +188,7 @@ def table(rows: dict[str, list[dict]]) -> dict:
     enter_difference("attempts_16_minus_1", tried["attempts_16_last"], tried["attempts_1_last"])
     found |= {name: round(float(np.mean(tried[name])), 1) for name in ("attempts_seconds", "views_seconds")}
     found |= {f"{arm}_seconds": round(float(np.mean([row["seconds"] for row in rows[arm]])), 1) for arm in ARMS}
-    found["cpu_minutes"] = round(sum(row["cpu_seconds"] for piece in PIECES for row in rows[piece]) / 60, 1)
+    found["cpu_seconds"] = round(sum(row["cpu_seconds"] for piece in PIECES for row in rows[piece]), 1)
     return found
 
 

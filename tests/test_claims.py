@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from benchmarks.claims import run, text
-from benchmarks.claims.schema import RESULTS, ROOT, RecordError, parse_command, read_record, read_records, write_record
+from benchmarks.claims.schema import (
+    RESULTS,
+    ROOT,
+    RecordError,
+    parse_command,
+    read_published,
+    read_record,
+    read_records,
+    write_record,
+)
 
 RECORDS = read_records()
 GOOD = {
@@ -128,6 +137,14 @@ def test_a_record_that_is_no_json_object_is_one_line(tmp_path, content):
     (tmp_path / "bad.json").write_bytes(content)
     with pytest.raises(RecordError, match=r"^bad\.json: [^\n]+$"):
         read_record(tmp_path / "bad.json")
+
+
+def test_a_bad_table_of_others_is_one_line(tmp_path):
+    path = tmp_path / "published.yaml"
+    for content, message in (("- {system: A}", r"0\.set: Field required"), ("- {", "while parsing")):
+        path.write_text(content)
+        with pytest.raises(RecordError, match=rf"^published\.yaml: {message}[^\n]*$"):
+            read_published(path)
 
 
 def test_an_unknown_commit_is_one_line(tmp_path, monkeypatch):

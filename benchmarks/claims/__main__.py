@@ -17,6 +17,8 @@ def main(words: list[str]) -> int:
     except RecordError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     print("python -m benchmarks.claims run NAME [its options], or numbers", file=sys.stderr)
     return 2
 

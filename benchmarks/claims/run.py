@@ -18,6 +18,7 @@ from benchmarks.claims.schema import (
     Record,
     RecordError,
     Value,
+    one_line,
     parse_command,
     read_records,
     write_record,
@@ -35,6 +36,8 @@ def bench(name: str, options: list[str], folder: Path = RESULTS) -> int:
         if record.command.startswith("make bench ") and parse_command(record.command) == (name, options)
     }
     commit, began, cpu = current_commit(), time.monotonic(), _cpu_seconds()
+    if asked and (commit is None or commit.endswith("-dirty")):
+        print("what is measured is in no commit: the record will be refused by the tests", file=sys.stderr)
     code, line = run_script(name, options)
     printed = last_line(name, line)
     where = {
@@ -50,7 +53,7 @@ def bench(name: str, options: list[str], folder: Path = RESULTS) -> int:
         try:
             write_record(folder / f"{key}.json", filled(record, printed, where))
             print(f"benchmarks/results/{key}.json is written; `make numbers` brings the text in step", file=sys.stderr)
-        except RecordError as error:
+        except (RecordError, OSError) as error:  # the numbers are on the screen, and the other records are written
             problems.append(f"{key}.json: {error}")
     if not asked:
         print("no record names this command, so nothing is kept: see benchmarks/README.md", file=sys.stderr)
@@ -93,7 +96,7 @@ def filled(record: Record, printed: dict, where: dict) -> Record:
     try:
         return Record.model_validate(changed.model_dump())
     except ValidationError as error:
-        raise RecordError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        raise RecordError(one_line(error)) from None
 
 
 def read_value(value: Value, printed: dict) -> Value:

@@ -14,13 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from arc_helpers.arc.json_file import parse_json
 from arc_helpers.runs import atomic_write_text
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results"
+PUBLISHED = ROOT / "benchmarks/published.yaml"
 #: headings of docs/numbers.md, in order; `all`: the suite as a whole
 PLACES = ("all", *(path.stem for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))), "kaggle")
 Status = Literal["met", "missed", "measured", "not measured"]
@@ -145,6 +147,17 @@ class Record(Model):
         return "measured" if not verdicts else "met" if all(verdicts) else "missed"
 
 
+class Published(Model):
+    """A result of others; `source` is a Markdown link."""
+
+    system: str
+    set: str
+    score: str
+    size: str
+    compute: str
+    source: Annotated[str, Field(pattern=r"^\[.+\]\(https://.+\)$")]
+
+
 def parse_command(command: str) -> tuple[str, list[str]]:
     """The script (`trm_sudoku`; empty for what is no benchmark) and its words. Raises ValueError.
 
@@ -177,6 +190,13 @@ def parse_command(command: str) -> tuple[str, list[str]]:
     raise ValueError(f"command {command!r}: must be make bench NAME=…, a make target, pytest or python -m arc_helpers")
 
 
+def one_line(error: ValidationError) -> str:
+    """Where the first fault is, and what."""
+    first = error.errors()[0]
+    where = "".join(f"{part}." for part in first["loc"])[:-1]
+    return f"{where}: " * bool(where) + first["msg"].removeprefix("Value error, ")
+
+
 def read_record(path: Path) -> Record:
     """Raises RecordError: no JSON, a field that is missing, unknown or of the wrong kind, an unknown script."""
     try:
@@ -184,10 +204,7 @@ def read_record(path: Path) -> Record:
     except OSError as error:
         raise RecordError(f"{path.name}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        message = first["msg"].removeprefix("Value error, ")
-        raise RecordError(f"{path.name}: {where + ': ' if where else ''}{message}") from None
+        raise RecordError(f"{path.name}: {one_line(error)}") from None
     except ValueError as error:
         raise RecordError(f"{path.name}: {error}") from None
 
@@ -195,6 +212,16 @@ def read_record(path: Path) -> Record:
 def read_records(folder: Path = RESULTS) -> dict[str, Record]:
     """All records by name, in order of the names."""
     return {path.stem: read_record(path) for path in sorted(folder.glob("*.json"))}
+
+
+def read_published(path: Path = PUBLISHED) -> list[Published]:
+    """Raises RecordError, one line."""
+    try:
+        return TypeAdapter(list[Published]).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise RecordError(f"{path.name}: {one_line(error)}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path.name}: {' '.join(str(error).split())}") from None
 
 
 def write_record(path: Path, record: Record) -> None:

@@ -4,11 +4,19 @@ import sys
 import textwrap
 from collections import Counter
 
-import yaml
-
 from arc_helpers.runs import atomic_write_text
 from benchmarks.claims.run import check_commits
-from benchmarks.claims.schema import PLACES, ROOT, Record, RecordError, Status, Value, read_records
+from benchmarks.claims.schema import (
+    PLACES,
+    ROOT,
+    Published,
+    Record,
+    RecordError,
+    Status,
+    Value,
+    read_published,
+    read_records,
+)
 
 BEGIN, END = "<!-- numbers: written by `make numbers` -->", "<!-- end of numbers -->"
 VERDICTS: dict[Status, str] = {
@@ -18,7 +26,6 @@ VERDICTS: dict[Status, str] = {
     "not measured": "– not measured",
 }
 SPACE = "\N{NO-BREAK SPACE}"  # between a number and its unit
-PUBLISHED = ROOT / "benchmarks/published.yaml"
 HEADINGS = {"all": "The suite as a whole", "kaggle": "Kaggle"}
 WORDS = ("met", "missed", "measured without a bound", "not measured")
 HEAD = """\
@@ -175,8 +182,7 @@ def _when(record: Record) -> str:
 
 
 def _published() -> str:
-    rows = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
-    columns = ("system", "set", "score", "size", "compute", "source")
+    columns = list(Published.model_fields)
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    lines += [f"| {' | '.join(str(row[column]) for column in columns)} |" for row in rows]
+    lines += [f"| {' | '.join(row.model_dump().values())} |" for row in read_published()]
     return OTHERS + "\n".join(lines) + "\n"
