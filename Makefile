@@ -17,7 +17,7 @@ CLAIMS := $(BIN)/python -m benchmarks.claims
 DEMO := artifacts/demo
 DEMO_TASKS := 8b28cd80,ed74f2f2,a59b95c0,ac605cbb,48f8583b,5d2a5c43,e133d23d,fc754716,aa300dc3,e872b94a,73182012,e345f17b
 
-.PHONY: help setup demo data lab run notebooks report gallery submission score validate bench bench-check numbers test test-fast lint format sync clean kaggle-bundle kaggle-rehearsal kaggle-push kaggle-status kaggle-logs kaggle-output kaggle-submit
+.PHONY: help setup demo data lab run notebooks report gallery submission score validate bench bench-check numbers models test test-fast lint format sync clean kaggle-bundle kaggle-rehearsal kaggle-push kaggle-status kaggle-logs kaggle-output kaggle-submit
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -101,6 +101,9 @@ bench-check: setup ## Run each recorded command of at most 5 minutes again, and 
 
 numbers: setup ## Write docs/numbers.md and the README's table from the records in benchmarks/results/
 	$(CLAIMS) numbers
+
+models: setup ## Show the models there are; make one of them: NAME=smollm2-135m
+	$(ARC) models $(if $(NAME),get $(NAME),list)
 
 kaggle-bundle: setup ## Wheels, model and a folder a kernel for Kaggle's Python, into kaggle/build/
 	$(KAGGLE) bundle $(P)

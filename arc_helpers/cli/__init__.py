@@ -6,11 +6,12 @@ Exit codes: 0 done, 1 it ran and the answer is no, 2 bad input (one line; nothin
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from arc_helpers.cli import models
+from arc_helpers.cli.one_line import fail, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from arc_helpers.runs.notebook import Notebook
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(models.app, name="models")
 Submission = Annotated[str, typer.Argument(help="a submission.json")]
 Data = Annotated[str, typer.Option(help="set name, folder, task file or challenges file")]
 Solutions = Annotated[str | None, typer.Option(help="Kaggle solutions file")]
@@ -57,7 +59,7 @@ def run(
         typer.echo(context.get_help())
         _list_notebooks()
         raise typer.Exit(0 if help else 2)
-    with _one_line(ConfigError):
+    with one_line(ConfigError):
         chosen = find_notebook(notebook)
         if help:
             typer.echo(_notebook_help(chosen))
@@ -66,7 +68,7 @@ def run(
     try:
         executed = chosen.run(values, output, timeout)
     except NotebookFailed as error:
-        _fail(str(error), code=1)
+        fail(str(error), code=1)
     summary = chosen.out_dir(values) / "summary.json"
     if summary.is_file():
         typer.echo(_headline(json.loads(summary.read_text(encoding="utf-8"))))
@@ -87,7 +89,7 @@ def data(
 
     for name in sets or ():
         if name not in KNOWN_SETS:
-            _fail(f"set = {name}: must be one of {', '.join(KNOWN_SETS)}")
+            fail(f"set = {name}: must be one of {', '.join(KNOWN_SETS)}")
     for name in sets or KNOWN_SETS:
         target = output_path(folder) / name
         typer.echo(f"{write_tasks(load_tasks(name), target)} tasks in {target}")
@@ -145,13 +147,13 @@ def score(
     problems = validate_submission(answers, num_tests_of(tasks))
     if problems:
         more = f" (and {len(problems) - 1} more: see `validate`)" if len(problems) > 1 else ""
-        _fail(f"{submission}: {problems[0]}{more}", code=1)
+        fail(f"{submission}: {problems[0]}{more}", code=1)
     earlier = {name: given for name, given in _read(before).items() if name in answers} if before else None
     if before and not figures:
-        _fail("--before needs --figures, the folder of the pictures")
+        fail("--before needs --figures, the folder of the pictures")
     if before and (problems := validate_submission(earlier, num_tests_of(tasks))):
-        _fail(f"{before}: {problems[0]}", code=1)
-    with _one_line(ValueError):
+        fail(f"{before}: {problems[0]}", code=1)
+    with one_line(ValueError):
         result = score_submission(answers, tasks)
     for task_id, fraction in result.per_task.items():
         typer.echo(f"{task_id}  {fraction:.2f}")
@@ -182,7 +184,7 @@ def merge(
     from arc_helpers.runs.checkpoint import atomic_write_text
     from arc_helpers.runs.env import output_path
 
-    with _one_line(SubmissionError):
+    with one_line(SubmissionError):
         merged = merge_submissions([_read(submission) for submission in submissions])
     path = output_path(out)
     atomic_write_text(path, json.dumps(merged, separators=(",", ":")))
@@ -204,7 +206,7 @@ def plan(
     from arc_helpers.kaggle.planner import plan_lines
     from arc_helpers.runs.config import ConfigError
 
-    with _one_line(ConfigError, ValueError):
+    with one_line(ConfigError, ValueError):
         for line in plan_lines(
             model=model, gpu=gpu, gpus=gpus, hours=hours, tasks=tasks, data=data, profile=profile, calibrate=calibrate
         ):
@@ -230,7 +232,7 @@ def chat(
 
     folder = None if adapter_path is None else resolve_path(adapter_path)
     options = {"learn_from": learn_from, "history": history, "temperature": temperature, "seed": seed}
-    with _one_line(ValueError, OSError):
+    with one_line(ValueError, OSError):
         talk = open_chat(resolve_path(model), folder, **options)
         if memory:
             talk.load(resolve_path(memory))
@@ -259,7 +261,7 @@ def report(
     from arc_helpers.runs.env import resolve_path
 
     folder = resolve_path(runs)
-    with _one_line(ReportError):
+    with one_line(ReportError):
         found = find_runs(folder)
     write = write_gallery if gallery else write_site
     typer.echo(f"{len(found)} runs: {write(found, resolve_path(out) if out else folder / 'report')}")
@@ -319,7 +321,7 @@ def _read(submission: str) -> dict[str, Any]:
     from arc_helpers.arc.submission import read_submission
     from arc_helpers.runs.env import resolve_path
 
-    with _one_line(ValueError, OSError):
+    with one_line(ValueError, OSError):
         return read_submission(resolve_path(submission))
 
 
@@ -351,19 +353,5 @@ def _attempts(answers: dict[str, Any], task: "Task") -> list[list[Any]]:
 def _load(source: str, solutions: str | None = None, faults: list[Any] | None = None) -> "list[Task]":
     from arc_helpers.arc import load_tasks
 
-    with _one_line(ValueError, OSError):
+    with one_line(ValueError, OSError):
         return load_tasks(source, solutions=solutions, faults=faults)
-
-
-@contextmanager
-def _one_line(*errors: type[Exception]) -> Iterator[None]:
-    """Turn errors about the user's input into one line and exit code 2."""
-    try:
-        yield
-    except errors as error:
-        _fail(str(error))
-
-
-def _fail(message: str, code: int = 2) -> NoReturn:
-    print(message, file=sys.stderr)
-    raise typer.Exit(code)
