@@ -44,6 +44,24 @@ def pytest_terminal_summary(terminalreporter) -> None:
             terminalreporter.write_line(reason.removeprefix("Skipped: "), red=True, bold=True)
 
 
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The folder of a really pretrained language model, made by the suite's own command where it is not there yet.
+
+    The one way out for a test: pip, which that command starts, is not guarded; this process stays so.
+    """
+    from unittest import mock
+
+    from arc_helpers.lm.fetch import FetchError, get_model
+
+    paths = [p for p in os.environ["PYTHONPATH"].split(os.pathsep) if p != str(_GUARD)]
+    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(paths)):
+        try:
+            return get_model("smollm2-135m")
+        except FetchError as error:
+            pytest.skip(f"smollm2-135m: {error}")
+
+
 @pytest.fixture(autouse=True)
 def _no_network(network_attempts):
     """Libraries swallow a failed connection and go on: the test that caused it fails all the same."""

@@ -166,7 +166,9 @@ def test_documents_name_what_exists(document):
         for target in re.findall(r"^make ([a-z][a-z-]*)", code):
             assert target in TARGETS, f"no such target: {code}"
         for verb in re.findall(r"^python -m arc_helpers (\w+)", code):
-            assert verb in ("run", "data", "validate", "score", "merge", "info", "plan", "chat", "models", "report"), code
+            assert verb in ("run", "data", "validate", "score", "merge", "info", "plan", "chat", "models", "report"), (
+                code
+            )
         for name in parameters_in(code):
             assert name in KNOBS, f"no such parameter: {code}"
     for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text(encoding="utf-8")):

@@ -55,7 +55,9 @@ def get_model(name: str, *, wheel: str | Path | None = None, say: Callable[[str]
         folder = resolve_path(Path("models") / name)
         if (folder / "config.json").is_file():
             return folder
-        raise FetchError(f"{name} is shipped with the repository, but {folder} is not there: git checkout models/{name}")
+        raise FetchError(
+            f"{name} is shipped with the repository, but {folder} is not there: git checkout models/{name}"
+        )
     folder = output_path(Path("models") / name)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -105,6 +107,7 @@ def _make(model: KnownModel, scratch: Path, wheel: str | Path | None, say: Calla
 def convert_gguf(gguf: Path, folder: Path) -> None:
     """Write a GGUF file of a causal LM as a Hugging Face folder with bfloat16 weights, which must all be in the file."""
     import torch
+    from safetensors import SafetensorError
     from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -125,7 +128,10 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
         model.load_state_dict(read.bfloat16().state_dict(), assign=True)
         model.tie_weights()
         model.generation_config = read.generation_config
-        model.save_pretrained(folder)  # writes for its owner alone
+        try:
+            model.save_pretrained(folder)  # writes for its owner alone
+        except SafetensorError as error:  # its own word for a full disk
+            raise OSError(str(error)) from None
     (folder / "model.safetensors").chmod(0o644)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **options)
     # a GGUF names its split ("smollm") and transformers takes GPT-2's: every digit alone, as the model has learned it
