@@ -42,6 +42,7 @@ TARGETS = {
     *("test", "test-fast", "lint", "format", "sync", "clean"),
     *(f"kaggle-{verb}" for verb in ("bundle", "rehearsal", "push", "status", "logs", "output", "submit")),
 }
+VERBS = ("run", "data", "validate", "score", "merge", "info", "plan", "chat", "models", "report")
 DOCUMENTS = [
     path
     for pattern in ("*.md", "*/README.md", "docs/**/*.md", "models/arc-*/README.md")

@@ -84,7 +84,7 @@ def model_folder(name: str) -> Path:
 
 def model_table() -> Iterator[str]:
     """The lines of `models list`: the catalogue, then every other folder under models/ that holds a config."""
-    rows = [("model", "here", "size", "context", "licence", "knows ARC", "from")]
+    rows: list[tuple[str, ...]] = [("model", "here", "size", "context", "licence", "knows ARC", "from")]
     for model in MODELS:
         here = "yes" if (model_folder(model.name) / "config.json").is_file() else "no"
         rows.append((model.name, here, model.size, model.context, model.licence, model.knows_arc, model.origin))

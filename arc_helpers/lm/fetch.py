@@ -105,7 +105,7 @@ def _make(model: KnownModel, scratch: Path, wheel: str | Path | None, say: Calla
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
-    """Write a GGUF file of a causal LM as a Hugging Face folder with bfloat16 weights, which must all be in the file."""
+    """Write the causal LM of a GGUF file, which must hold all of its weights, as a Hugging Face folder in bfloat16."""
     import torch
     from safetensors import SafetensorError
     from tokenizers import pre_tokenizers
