@@ -14,7 +14,7 @@ def main(words: list[str]) -> int:
                 return bench(name, options)
             case ["numbers"]:
                 return write_numbers()
-    except RecordError as error:
+    except (RecordError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
