@@ -32,7 +32,7 @@ from arc_helpers.arc.submission import (
     read_submission,
     validate_submission,
 )
-from arc_helpers.arc.task import Pair, Task, TaskError
+from arc_helpers.arc.task import Pair, Task, TaskError, safe_name
 
 __all__ = [
     "ARC_COLORS",
@@ -69,6 +69,7 @@ __all__ = [
     "re_arc",
     "read_submission",
     "rotate_grid",
+    "safe_name",
     "score_submission",
     "string_to_grid",
     "validate_submission",

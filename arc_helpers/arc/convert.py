@@ -1,16 +1,17 @@
-"""Readers for training data that has a layout of its own: RE-ARC and ConceptARC.
+"""Training data that is not made of test questions: RE-ARC's generated pairs, and ConceptARC beside it.
 
 Both come as their official folders of JSON files, or as .jsonl or .jsonl.xz with one line a task.
 """
 
-import lzma
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from arc_helpers.arc.grid import short
-from arc_helpers.arc.json_file import parse_json, read_json
+from arc_helpers.arc.json_file import LINES, read_json, read_lines
+from arc_helpers.arc.layouts import data_files, is_lines, kind_of, stem
+from arc_helpers.arc.sources import load_tasks
 from arc_helpers.arc.task import Pair, Task, TaskError, read_pairs, shown_id
 
 
@@ -21,16 +22,10 @@ def re_arc(path: str | PathLike, limit_per_task: int | None = None) -> dict[str,
     or a file with lines {"id", "examples": [...]}. Raises TaskError with one line.
     """
     path = Path(path)
-    records: Iterator[tuple[str, Any]]
-    if path.is_dir():
-        folder = path / "tasks" if (path / "tasks").is_dir() else path
-        records = ((file.stem, {"examples": read_json(file)}) for file in _json_files(folder, "*.json"))
-    else:
-        records = _lines(path)
     pairs_of: dict[str, list[Pair]] = {}
-    for task_id, record in records:
-        _refuse_repeated(task_id, pairs_of)
-        examples = record.get("examples")
+    for task_id, examples in _pair_files(path) if path.is_dir() else _pair_lines(path):
+        if task_id in pairs_of:
+            raise TaskError(f"task {shown_id(task_id)}: appears twice; ids must be unique")
         if limit_per_task is not None and isinstance(examples, list):
             examples = examples[:limit_per_task]
         pairs = read_pairs(task_id, {"examples": examples}, "examples")
@@ -45,48 +40,26 @@ def concept_arc(path: str | PathLike) -> list[Task]:
     """ConceptARC's tasks. `path`: the official corpus folder, which has a folder for each concept with
     <id>.json files, or a file with lines {"id", "train", "test"}. Raises TaskError with one line.
     """
-    path = Path(path)
-    records: Iterator[tuple[str, Any]]
-    if path.is_dir():
-        records = ((file.stem, read_json(file)) for file in _json_files(path, "**/*.json"))
-    else:
-        records = _lines(path)
-    tasks: dict[str, Task] = {}
-    for task_id, record in records:
-        _refuse_repeated(task_id, tasks)
-        tasks[task_id] = Task.from_dict(task_id, record, source="concept_arc")
-    return list(tasks.values())
+    return load_tasks(path)
 
 
-def _json_files(folder: Path, pattern: str) -> list[Path]:
-    files = sorted(folder.glob(pattern))
+def _pair_files(folder: Path) -> Iterator[tuple[str, Any]]:
+    files = data_files(folder, (".json",))
     if not files:
         raise TaskError(f"{folder}: the folder holds no *.json file")
-    return files
+    contents = {file: read_json(file) for file in files if file.name != "metadata.json"}  # of the official folder
+    for file, content in contents.items():
+        if kind_of(content) != "pairs":
+            raise TaskError(f"{file}: expected a list of pairs, got {short(content)}")
+        yield stem(file), content
 
 
-def _lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """(id, record) of every line of a .jsonl or .jsonl.xz file, one line in memory at a time."""
-    if not path.is_file() or not path.name.endswith((".jsonl", ".jsonl.xz")):
-        raise TaskError(f"{path}: allowed are an existing folder, .jsonl or .jsonl.xz file")
-    try:
-        with (lzma.open if path.suffix == ".xz" else open)(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                yield _record(line, f"{path}: line {number}")
-    except (lzma.LZMAError, EOFError) as error:
-        raise TaskError(f"{path}: is not a complete xz file: {error}") from None
-
-
-def _record(line: bytes, where: str) -> tuple[str, dict]:
-    try:
-        record = parse_json(line)
-    except ValueError as error:
-        raise TaskError(f"{where}: {error}") from None
-    if not (isinstance(record, dict) and isinstance(record.get("id"), str)):
-        raise TaskError(f"{where}: expected a mapping with an 'id', got {short(record)}")
-    return record["id"], record
-
-
-def _refuse_repeated(task_id: str, seen: dict) -> None:
-    if task_id in seen:
-        raise TaskError(f"task {shown_id(task_id)}: appears twice; ids must be unique")
+def _pair_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    if not path.is_file() or not is_lines(path):
+        raise TaskError(f"{path}: allowed are an existing folder, {' or '.join(LINES)} file")
+    for number, record in read_lines(path):
+        if isinstance(record, TaskError):
+            raise record
+        if not (isinstance(record, dict) and isinstance(record.get("id"), str)):
+            raise TaskError(f"{path}: line {number}: expected a mapping with an 'id', got {short(record)}")
+        yield record["id"], record.get("examples")

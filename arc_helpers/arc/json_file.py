@@ -1,9 +1,18 @@
-"""JSON files read strictly: a repeated key is a fault and does not silently drop a task."""
+"""JSON files read strictly and within bounds: a repeated key is a fault and does not silently drop a task."""
 
 import json
+import lzma
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from arc_helpers.arc.task import TaskError
+
+MIB = 2**20
+MAX_FILE = 1024 * MIB  # bytes of one JSON file; all public sets together have less
+MAX_LINE = 32 * MIB  # bytes of one line; RE-ARC's longest, 1000 pairs of large grids, has under 4
+MAX_LINES = 4096 * MIB  # bytes of all lines of one file, unpacked
+LINES = (".jsonl", ".jsonl.xz")
 
 
 class RepeatedKey(TaskError):
@@ -16,14 +25,51 @@ class RepeatedKey(TaskError):
 def read_json(path: Path) -> object:
     """The value in a JSON file, with a RepeatedKey object as the value of every repeated key.
 
-    Raises TaskError with one line if the file cannot be read or is not JSON.
+    Raises TaskError with one line if the file cannot be read, is larger than MAX_FILE or is not JSON.
     """
     try:
+        size = Path(path).stat().st_size
+        if size > MAX_FILE:
+            raise TaskError(f"{path}: has {size // MIB} MiB; a JSON file may have {MAX_FILE // MIB}")
         return parse_json(Path(path).read_bytes())
     except OSError as error:
         raise TaskError(f"{path}: cannot be read: {error.strerror}") from None
+    except TaskError:
+        raise
     except ValueError as error:
         raise TaskError(f"{path}: {error}") from None
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, object]]:
+    """(number from 1, value) of every line of a .jsonl or .jsonl.xz file, one in memory at a time, blank ones left out;
+    the value of a line that is no JSON is a TaskError.
+
+    Raises TaskError with one line if the file cannot be read or unpacked, or is beyond MAX_LINE or MAX_LINES.
+    """
+    total = 0
+    try:
+        with (lzma.open if path.suffix.lower() == ".xz" else open)(path, "rb") as file:
+            for number in range(1, MAX_LINES):
+                line = file.readline(MAX_LINE + 1)
+                total += len(line)
+                if len(line) > MAX_LINE or total > MAX_LINES:
+                    what, cap = ("line", MAX_LINE) if len(line) > MAX_LINE else ("file", MAX_LINES)
+                    raise TaskError(f"{path}: line {number}: the {what} has more than {cap // MIB} MiB, unpacked")
+                if not line:
+                    return
+                if line.strip():
+                    yield number, _line_value(line, f"{path}: line {number}")
+    except OSError as error:
+        raise TaskError(f"{path}: cannot be read: {error.strerror}") from None
+    except (lzma.LZMAError, EOFError) as error:
+        raise TaskError(f"{path}: is not a complete xz file: {error}") from None
+
+
+def _line_value(line: bytes, where: str) -> object:
+    try:
+        return parse_json(line)
+    except ValueError as error:
+        return TaskError(f"{where}: {error}")
 
 
 def parse_json(text: str | bytes) -> object:
@@ -39,6 +85,6 @@ def parse_json(text: str | bytes) -> object:
 def _unique_keys(items: list[tuple[str, object]]) -> dict[str, object]:
     mapping = dict(items)
     if len(mapping) < len(items):
-        names = [name for name, _ in items]
-        mapping |= {name: RepeatedKey(f"the key {name!r} appears twice") for name in mapping if names.count(name) > 1}
+        counts = Counter(name for name, _ in items)
+        mapping |= {name: RepeatedKey(f"the key {name!r} appears twice") for name, n in counts.items() if n > 1}
     return mapping

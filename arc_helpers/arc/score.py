@@ -14,7 +14,7 @@ from arc_helpers.arc.submission import (
     read_submission,
     validate_submission,
 )
-from arc_helpers.arc.task import Task
+from arc_helpers.arc.task import Task, safe_name
 
 
 def wilson_interval(successes: float, n: int, z: float = 1.959964) -> tuple[float, float]:
@@ -110,7 +110,7 @@ def write_scored_texts(predictions: str | PathLike, tasks: Sequence[Task]) -> in
 
     predictions, written = Path(predictions), 0
     for task in tasks:
-        text = predictions / f"{task.id}.txt"
+        text = predictions / f"{safe_name(task.id)}.txt"
         if text.is_file():
             parts = [text.read_text(encoding="utf-8").rstrip("\n")]
             parts += [f"TRUE OUTPUT {i}\n{grid_to_string(answer)}" for i, answer in enumerate(task.answers(), start=1)]

