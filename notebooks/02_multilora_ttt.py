@@ -435,7 +435,7 @@ drawn = []
 for task in answered:
     truth = task.answers() if scores else None
     drawn.append((task, results[task.id].attempts, truth))
-    run.log.figure(plot.plot_prediction(*drawn[-1]), f"prediction_{task.id}")
+    run.log.figure(plot.plot_prediction(*drawn[-1]), f"prediction_{arc.safe_name(task.id)}")
 plot.plot_prediction(*drawn[0]) if drawn else "no task was answered"
 
 # %% [markdown]

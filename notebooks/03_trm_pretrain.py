@@ -478,7 +478,7 @@ attempts = {
 nearest = sorted(labelled, key=lambda task: arc.wrong_share(attempts[task.id], task)) if scored else labelled
 shown = [(t.without_answers(), attempts[t.id], t.answers() if scored else None) for t in nearest]
 for task, answered, truth in shown[:4]:
-    run.log.figure(plot.plot_prediction(task, answered, truth), f"prediction_{task.id}")
+    run.log.figure(plot.plot_prediction(task, answered, truth), f"prediction_{arc.safe_name(task.id)}")
 plot.plot_prediction(*shown[0])
 
 # %% [markdown]

@@ -4,6 +4,7 @@ import json
 import lzma
 from collections import Counter
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 from arc_helpers.arc.task import TaskError
@@ -49,7 +50,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, object]]:
     total = 0
     try:
         with (lzma.open if path.suffix.lower() == ".xz" else open)(path, "rb") as file:
-            for number in range(1, MAX_LINES):
+            for number in count(1):
                 line = file.readline(MAX_LINE + 1)
                 total += len(line)
                 if len(line) > MAX_LINE or total > MAX_LINES:

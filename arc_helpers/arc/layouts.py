@@ -27,6 +27,7 @@ KINDS = {
     "answers": "a task's answers in the benchmarking layout: `validate` and `score` read their folder as a submission",
     "pairs": "a list of generated pairs as in RE-ARC: notebook 00 reads their folder as re_arc=",
     "grid": "a bare grid, not a task",
+    "model": "a model's config: give its folder as model_dir=",
 }
 
 
@@ -48,6 +49,8 @@ def kind_of(value: object) -> str:
 def _kind_of_mapping(value: Mapping) -> str:
     if _is_task(value):
         return "task"
+    if "architectures" in value or "model_type" in value:
+        return "model"
     entries = list(value.values())
     if any(_is_task(entry) for entry in entries):
         return "challenges"
@@ -229,6 +232,8 @@ def _challenges_of(folder: Path, others: Mapping[Path, str]) -> Path:
 
 def _file_by_file(folder: Path, others: Mapping[Path, str]) -> Iterator[str]:
     for file, why in others.items():
-        yield f"{file.relative_to(folder)} is {why}" if not why.startswith(("holds", "cannot")) else (
-            f"{file.relative_to(folder)} {why}"
+        yield (
+            f"{file.relative_to(folder)} is {why}"
+            if not why.startswith(("holds", "cannot"))
+            else (f"{file.relative_to(folder)} {why}")
         )

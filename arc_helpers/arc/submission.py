@@ -7,8 +7,9 @@ from pathlib import Path
 
 from arc_helpers.arc.grid import GridError, as_grid, short
 from arc_helpers.arc.json_file import parse_json, read_json
+from arc_helpers.arc.layouts import data_files, explain, kind_of, stem
 from arc_helpers.arc.sources import TaskFault
-from arc_helpers.arc.task import Task, shown_id
+from arc_helpers.arc.task import Task, TaskError, shown_id
 
 FALLBACK = [[0]]  # the smallest valid answer, for what was never attempted
 ATTEMPTS = ("attempt_1", "attempt_2")
@@ -82,7 +83,10 @@ def _entry(attempts: Sequence[tuple]) -> list[dict[str, list[list[int]]]]:
 
 
 def read_submission(submission: Mapping | str | PathLike) -> dict:
-    """A submission from a file, or from a mapping that could be written to one; SubmissionError otherwise."""
+    """A submission from a file, from a folder of <id>.json in the benchmarking layout (`_benchmark_answers`), or from a
+    mapping that could be written to one; SubmissionError otherwise."""
+    if not isinstance(submission, Mapping) and Path(submission).is_dir():
+        return _read_folder(Path(submission))
     try:
         # A mapping goes through JSON and back: what Kaggle would see, and arrays have no way through.
         content = parse_json(json.dumps(submission)) if isinstance(submission, Mapping) else read_json(Path(submission))
@@ -93,6 +97,29 @@ def read_submission(submission: Mapping | str | PathLike) -> dict:
     if not isinstance(content, dict):
         raise SubmissionError(f"expected a mapping from ids to answers, got {short(content)}")
     return content
+
+
+def _read_folder(folder: Path) -> dict:
+    try:
+        files = data_files(folder, (".json",))
+        contents = {file: read_json(file) for file in files}
+    except TaskError as error:
+        raise SubmissionError(str(error)) from None
+    answers = {stem(f): _benchmark_answers(content) for f, content in contents.items() if kind_of(content) == "answers"}
+    if not answers:
+        first = f": {files[0].relative_to(folder)} {explain(contents[files[0]])}" if files else ""
+        raise SubmissionError(f"{folder}: 0 of {len(files)} files are answers in the benchmarking layout{first}")
+    return answers
+
+
+def _benchmark_answers(tests: list) -> list[dict]:
+    """Kaggle's form of arc-agi-benchmarking's: a list with {"attempt_1": {"answer": grid, …}, …} for each test input.
+    An attempt that is missing or null, as that suite leaves one which failed, becomes the fallback."""
+
+    def grid_of(attempt: object) -> object:
+        return (attempt.get("answer") if isinstance(attempt, dict) else attempt) or FALLBACK
+
+    return [{name: grid_of(test.get(name)) for name in ATTEMPTS} for test in tests]
 
 
 def merge_submissions(submissions: Sequence[Mapping | str | PathLike]) -> dict:

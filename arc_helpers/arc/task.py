@@ -72,7 +72,9 @@ class Task:
             raise TaskError(f"task {shown_id(self.id)}: test: there is no test input; at least one is needed")
         for i, pair in enumerate(self.train):
             if pair.output is None:
-                raise TaskError(f"task {shown_id(self.id)}: train[{i}].output: is missing; every demonstration needs one")
+                raise TaskError(
+                    f"task {shown_id(self.id)}: train[{i}].output: is missing; every demonstration needs one"
+                )
 
     @classmethod
     def from_dict(cls, task_id: str, mapping: Mapping, source: str = "") -> "Task":
@@ -112,7 +114,9 @@ class Task:
         """The test outputs, int8 [H, W] each. Raises TaskError if one is not known."""
         for i, pair in enumerate(self.test):
             if pair.output is None:
-                raise TaskError(f"task {shown_id(self.id)}: test[{i}].output: is missing; scoring needs every test output")
+                raise TaskError(
+                    f"task {shown_id(self.id)}: test[{i}].output: is missing; scoring needs every test output"
+                )
         return [pair.output for pair in self.test]
 
     @property
@@ -171,7 +175,10 @@ def read_pairs(task_id: str, mapping: Mapping, part: str) -> tuple[Pair, ...]:
         if not (isinstance(entry, Mapping) and "input" in entry):
             raise TaskError(f"{where}[{i}]: expected a mapping with 'input' and 'output', got {short(entry)}")
         try:
-            pairs.append(Pair(plain_cells(entry["input"]), plain_cells(entry.get("output"))))
+            output = entry.get("output")
+            if part == "test" and output == []:  # some hidden sets say "not known" so
+                output = None
+            pairs.append(Pair(plain_cells(entry["input"]), plain_cells(output)))
         except GridError as error:
             raise TaskError(f"{where}[{i}].{error}") from None
     return tuple(pairs)

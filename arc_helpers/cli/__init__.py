@@ -332,12 +332,13 @@ def _draw_predictions(
     folder: "Path",
     before: dict[str, Any] | None,
 ) -> None:
+    from arc_helpers.arc import safe_name
     from arc_helpers.plot import plot_before_after, plot_prediction
 
     folder.mkdir(parents=True, exist_ok=True)
     for task in tasks:
         after, truth = _attempts(answers, task), task.answers()
-        name = f"{task.id}_solved.png" if solved[task.id] == 1 else f"{task.id}.png"
+        name = safe_name(task.id) + ("_solved.png" if solved[task.id] == 1 else ".png")
         if before is None:
             picture = plot_prediction(task, after, truth)
         else:

@@ -3,6 +3,7 @@
 import io
 
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 INK = "#222222"
 GOOD = "#1a7f37"
@@ -20,6 +21,13 @@ class Picture(Figure):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **{"dpi": 100, "facecolor": "white", **kwargs})
+
+    def draw(self, renderer) -> None:
+        """As matplotlib's, but a "$" in a name is a dollar, not the start of a formula; tick labels keep theirs."""
+        for text in self.findobj(Text):
+            if "$" in text.get_text() and "mathdefault" not in text.get_text():
+                text.set_parse_math(False)
+        super().draw(renderer)
 
     def to_png(self) -> bytes:
         """The picture as the bytes of a PNG file."""

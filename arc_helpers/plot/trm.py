@@ -73,7 +73,7 @@ def plot_segment(
     draw_grid(boxes[0], question, "question", digits=digits)
     draw_grid(boxes[1], panel.grid, panel.title, digits=digits, wrong=panel.wrong)
     boxes[1].title.set_color(panel.color)
-    _image(boxes[2], colors, "latent $z_H$")
+    _image(boxes[2], colors, "latent z_H")
     if truth is not None:
         draw_grid(boxes[3], truth, "truth", digits=digits)
     ax = picture.add_axes((0.825, 0.2, 0.165, 0.55))

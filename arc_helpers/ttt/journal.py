@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from arc_helpers.arc import Task
+from arc_helpers.arc import Task, safe_name
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.runs import atomic_write_json
 from arc_helpers.ttt.result import TaskResult
@@ -58,11 +58,13 @@ class Journal:
     def write(self, results: Iterable[TaskResult]) -> None:
         """Make a group's results durable."""
         for result in results:
-            atomic_write_json(self._results / f"{result.task_id}.json", result.to_dict(), indent=None)
+            atomic_write_json(self._results / f"{safe_name(result.task_id)}.json", result.to_dict(), indent=None)
 
     def _read(self, task_id: str) -> TaskResult | None:
         try:
-            return TaskResult.from_dict(json.loads((self._results / f"{task_id}.json").read_text(encoding="utf-8")))
+            return TaskResult.from_dict(
+                json.loads((self._results / f"{safe_name(task_id)}.json").read_text(encoding="utf-8"))
+            )
         except (FileNotFoundError, ValueError, KeyError, TypeError):  # no such file, or a damaged one
             return None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from arc_helpers.arc import SubmissionWriter, Task, TaskFault
+from arc_helpers.arc import SubmissionWriter, Task, TaskFault, safe_name
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.runs import Deadline, RunLog, append_record, atomic_write_text, plain, progress
 from arc_helpers.ttt.features import task_features
@@ -167,7 +167,7 @@ def _report(group: Sequence[str], results: Sequence[TaskResult], log: RunLog, wr
             log.task(result.task_id, status=result.status, error=result.error)
             continue
         writer.set(result.task_id, result.attempts)
-        atomic_write_text(log.out_dir / "predictions" / f"{result.task_id}.txt", prediction_text(result))
+        atomic_write_text(log.out_dir / "predictions" / f"{safe_name(result.task_id)}.txt", prediction_text(result))
         log.task(
             result.task_id,
             status=result.status,

@@ -75,18 +75,17 @@ def test_bad_re_arc_lines(tmp_path, lines, message):
 
 @pytest.mark.parametrize("read", [re_arc, concept_arc])
 def test_unusable_paths(read, tmp_path):
-    with pytest.raises(TaskError, match=r"the folder holds no \*.json file$"):
+    with pytest.raises(TaskError, match=r"the folder holds no \*.json"):
         read(tmp_path)
-    with pytest.raises(TaskError, match=r"allowed are an existing folder, .jsonl or .jsonl.xz file$"):
+    with pytest.raises(TaskError, match=r"allowed are an? .*folder"):
         read(tmp_path / "missing.jsonl")
-    (tmp_path / "cut.jsonl.xz").write_bytes(lzma.compress(b"[]\n" * 1000)[:-20])
+    (tmp_path / "cut.jsonl.xz").write_bytes(lzma.compress(b'{"id": "a", "train": [], "test": []}' * 1000)[:-20])
     with pytest.raises(TaskError, match=r"^.*cut.jsonl.xz: "):
         read(tmp_path / "cut.jsonl.xz")
 
 
-def test_concepts_must_not_share_an_id(tmp_path):
+def test_concepts_that_share_an_id_are_called_by_their_folders(tmp_path):
     for concept in ("A", "B"):
         (tmp_path / concept).mkdir()
         (tmp_path / concept / "x.json").write_text(json.dumps(GOOD))
-    with pytest.raises(TaskError, match=r"^task x: appears twice; ids must be unique$"):
-        concept_arc(tmp_path)
+    assert [task.id for task in concept_arc(tmp_path)] == ["A/x", "B/x"]

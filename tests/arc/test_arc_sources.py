@@ -12,7 +12,7 @@ PAIR = {"input": [[1, 2]], "output": [[2], [1]]}
 GOOD = {"train": [PAIR], "test": [PAIR]}
 BLIND = {"train": [PAIR], "test": [{"input": [[3]]}, {"input": [[4]]}]}
 RAGGED = {"train": [{"input": [[1]], "output": [[1, 2], [3]]}], "test": [PAIR, PAIR]}
-ALLOWED = f"allowed are a folder of <id>.json files, a JSON file, or one of {', '.join(KNOWN_SETS)}"
+ALLOWED = f"allowed are a folder of task files, a .json, .jsonl or .jsonl.xz file, or one of {', '.join(KNOWN_SETS)}"
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_solutions_that_do_not_fit(write, solutions, message):
 def test_a_solutions_file_of_another_kind(write):
     challenges, solutions = write("c.json", {"a": BLIND}), write("s.json", [])
     assert error_of(challenges, solutions=solutions) == (
-        f"{solutions}: expected a mapping from ids to lists of grids, got []"
+        f"{solutions}: expected a mapping from ids to lists of grids; it holds no tasks, but []"
     )
 
 
@@ -96,7 +96,7 @@ def test_unknown_names_list_what_is_allowed(name):
 
 
 def test_an_empty_folder(tmp_path):
-    assert error_of(tmp_path) == f"{tmp_path}: the folder holds no *.json file; {ALLOWED}"
+    assert error_of(tmp_path) == f"{tmp_path}: the folder holds no *.json or *.jsonl file"
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_an_empty_folder(tmp_path):
         ("{", "not valid JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
         ("", "not valid JSON: Expecting value: line 1 column 1 (char 0)"),
         ("[" * 100_000, "not valid JSON: nested too deeply"),
-        ("[1]", "expected one task or a mapping from ids to tasks, got [1]"),
-        ("{}", "expected one task or a mapping from ids to tasks, got {}"),
+        ("[1]", "holds no tasks, but [1]"),
+        ("{}", "holds no tasks, but {}"),
     ],
 )
 def test_unusable_files_raise_even_if_faults_are_collected(write, text, message):
@@ -121,12 +121,12 @@ def test_bytes_that_are_no_text(tmp_path):
 
 
 def test_one_bad_task_in_a_file_never_stops_the_others(write):
-    path = write("x.json", {"a": GOOD, "../b": GOOD, "c": RAGGED, "d": GOOD, "e": 5})
-    assert error_of(path).startswith("task id '../b': allowed are")
+    path = write("x.json", {"a": GOOD, "b\n": GOOD, "c": RAGGED, "d": GOOD, "e": 5})
+    assert error_of(path).startswith("task id 'b\\n': allowed are")
     faults = []
     assert [task.id for task in load_tasks(path, faults=faults)] == ["a", "d"]
     assert faults == [
-        TaskFault("../b", "task id '../b': allowed are 1 to 64 of the characters A-Z a-z 0-9 _ -", 1),
+        TaskFault("b\n", "task id 'b\\n': allowed are 1 to 256 printable characters", 1),
         TaskFault("c", "task c: train[0].output: row 1 has 1 cells, row 0 has 2; rows must be equal", 2),
         TaskFault("e", "task e: expected a mapping with 'train' and 'test', got 5", 1),
     ]
@@ -137,10 +137,10 @@ def test_one_bad_file_in_a_folder_never_stops_the_others(write):
     broken = write("b.json", "{")
     write("b.c.json", GOOD)
     faults = []
-    assert [task.id for task in load_tasks(broken.parent, faults=faults)] == ["a"]
-    assert [(fault.id, fault.num_tests) for fault in faults] == [("b.c", 1), ("b", 1)]
-    assert faults[1].message.startswith(f"task b: {broken}: not valid JSON: ")
-    assert error_of(broken.parent).startswith("task id 'b.c': ")
+    assert [task.id for task in load_tasks(broken.parent, faults=faults)] == ["a", "b.c"]
+    assert [(fault.id, fault.num_tests) for fault in faults] == [("b", 1)]
+    assert faults[0].message.startswith(f"task b: {broken}: not valid JSON: ")
+    assert error_of(broken.parent).startswith(f"task b: {broken}")
 
 
 def test_duplicate_ids_in_one_file(write):

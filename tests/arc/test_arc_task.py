@@ -1,12 +1,13 @@
 import copy
 import pickle
+import re
 from html.parser import HTMLParser
 
 import pytest
 from arc_strategies import QUICK, grids, tasks
 from hypothesis import given
 
-from arc_helpers.arc import ARC_COLORS, GridError, Pair, Task, TaskError
+from arc_helpers.arc import ARC_COLORS, GridError, Pair, Task, TaskError, safe_name
 
 PAIR = {"input": [[1, 2]], "output": [[2], [1]]}
 GOOD = {"train": [PAIR], "test": [PAIR]}
@@ -79,13 +80,29 @@ def test_bad_tasks_are_refused_in_one_line(mapping, message):
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize("task_id", ["../etc/passwd", "a/b", "a.b", "", "a b", "a" * 65, "é", "a\n", "\nb", 7, None])
+@pytest.mark.parametrize("task_id", ["", "a" * 257, "a\n", "\nb", "a\0", "\ud800", 7, None])
 def test_odd_ids_are_refused(task_id):
     with pytest.raises(TaskError) as error:
         Task.from_dict(task_id, GOOD)
     message = str(error.value)
-    assert message.startswith("task id ") and message.endswith("allowed are 1 to 64 of the characters A-Z a-z 0-9 _ -")
+    assert message.startswith("task id ") and message.endswith("allowed are 1 to 256 printable characters")
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("task_id", ["../etc/passwd", "a/b", "a.b", "a b", "a" * 65, "é", "Let'sMeet_x2", "$x^$"])
+def test_an_id_keeps_its_spelling_and_its_files_get_a_safe_name(task_id):
+    assert Task.from_dict(task_id, GOOD).id == task_id
+    assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", safe_name(task_id)) and safe_name(task_id) != safe_name(task_id + "!")
+    assert safe_name("007bbfb7") == "007bbfb7"
+
+
+def test_cells_that_mean_whole_numbers_are_read_and_others_named():
+    odd = {"train": [{"input": [[1.0, "2"], [0, 3]], "output": [["9"]]}], "test": [{"input": [[1]], "output": []}]}
+    task = Task.from_dict("t", odd)
+    assert task.train[0] == Pair([[1, 2], [0, 3]], [[9]]) and not task.has_answers
+    for cell in (1.5, "x", "12", "²", float("nan"), float("inf"), True, None):
+        with pytest.raises(TaskError, match=r"^task t: train\[0\]\.input: row 0, column 1: value "):
+            Task.from_dict("t", {"train": [{"input": [[1.0, cell]], "output": [[1]]}], "test": [PAIR]})
 
 
 def test_an_unusual_id_and_further_fields_are_fine():
