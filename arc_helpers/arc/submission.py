@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from arc_helpers.arc.grid import GridError, as_grid, short
 from arc_helpers.arc.json_file import parse_json, read_json
@@ -112,7 +113,7 @@ def _read_folder(folder: Path) -> dict:
     return answers
 
 
-def _benchmark_answers(tests: list) -> list[dict]:
+def _benchmark_answers(tests: Any) -> list[dict]:
     """Kaggle's form of arc-agi-benchmarking's: a list with {"attempt_1": {"answer": grid, …}, …} for each test input.
     An attempt that is missing or null, as that suite leaves one which failed, becomes the fallback."""
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -145,7 +146,7 @@ def safe_name(task_id: str) -> str:
     return f"{kept}-{sha256(task_id.encode()).hexdigest()[:8]}"
 
 
-def plain_cells(grid: object) -> object:
+def plain_cells(grid: Any) -> Any:
     """A grid as it was read, with every cell `1.0` or `"1"` as the whole number it means; `as_grid` checks the rest."""
     if not (isinstance(grid, list) and all(isinstance(row, list) for row in grid)):
         return grid
@@ -154,7 +155,7 @@ def plain_cells(grid: object) -> object:
     return [[_whole(cell) for cell in row] for row in grid]
 
 
-def _whole(cell: object) -> object:
+def _whole(cell: Any) -> Any:
     if isinstance(cell, float) and cell.is_integer():
         return int(cell)
     return int(cell) if isinstance(cell, str) and re.fullmatch(r"[0-9]", cell) else cell

@@ -77,7 +77,7 @@ def test_one_segment_is_shown_with_its_latent_and_its_halt():
     assert titles(picture) == [
         "question · 2×2",
         "after segment 1 · 2×2\n✗ 1 cell wrong",
-        "latent $z_H$",
+        "latent z_H",
         "truth · 2×2",
         "halting: surely right?",
     ]
@@ -92,3 +92,10 @@ def test_bars_have_their_numbers_and_intervals():
     [ax] = picture.axes
     assert [t.get_text() for t in ax.texts] == ["50.0%", "0.0%"] and ax.get_ylabel() == "solved"
     assert [bar.get_height() for bar in ax.patches] == [0.5, 0.0]
+
+
+def test_a_dollar_in_a_name_is_a_dollar():
+    """A task may be called so; to matplotlib it would be a formula that cannot be read."""
+    from arc_helpers.plot import plot_gallery
+
+    assert plot_gallery([("$x^$", [[1]]), ("a $\\frac", [[2]])]).to_png().startswith(b"\x89PNG")
