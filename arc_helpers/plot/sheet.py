@@ -132,7 +132,7 @@ def make_room_below(picture: Picture, inches: float) -> None:
 
 @lru_cache(maxsize=4096)
 def _text_width(text: str, size: float) -> float:
-    """Width of a line of text in inches."""
+    """Width of a line of text in inches; a dollar is one, not the start of a formula, and as wide as an S."""
     if not text:
         return 0.0
-    return TextPath((0, 0), text, size=size).get_extents().width / 72 * 1.05
+    return TextPath((0, 0), text.replace("$", "S"), size=size).get_extents().width / 72 * 1.05
