@@ -419,7 +419,7 @@ for name, score in scores.items():
     )
 
 # %% [markdown]
-# With a dozen tasks the interval is wide: a difference of one task says nothing. The score tables in the README use
+# With a dozen tasks the interval is wide: a difference of one task says nothing. The scores in `docs/numbers.md` use
 # more.
 #
 # ## 9 · Pictures
