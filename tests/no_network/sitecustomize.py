@@ -1,4 +1,5 @@
-"""No test reaches the network: a connection that leaves this machine raises, and is written down.
+"""No test reaches the network: a connection that leaves this machine raises, and is written down. And where
+ARC_SIMULATED_CUDA is set, a GPU is simulated.
 
 `tests/conftest.py` imports this and puts its folder on PYTHONPATH, so that every Python which a test starts
 (a notebook's kernel, a subprocess) imports it too. It sees what goes through Python's `socket`.
@@ -50,3 +51,31 @@ def _guard(event: str, args: tuple) -> None:
 
 
 sys.addaudithook(_guard)
+
+
+def _simulate_cuda_with_torch() -> None:
+    """Switch the simulated GPU on as soon as torch has been imported, and not before: most processes need no torch."""
+    import importlib.abc
+    import importlib.util
+
+    class Finder(importlib.abc.MetaPathFinder):
+        def find_spec(self, name, path=None, target=None):
+            if name != "torch":
+                return None
+            sys.meta_path.remove(self)
+            spec = importlib.util.find_spec("torch")
+            execute = spec.loader.exec_module
+
+            def execute_and_simulate(module):
+                execute(module)
+                sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+                importlib.import_module("simulated_cuda").install_from_environment()
+
+            spec.loader.exec_module = execute_and_simulate
+            return spec
+
+    sys.meta_path.insert(0, Finder())
+
+
+if os.environ.get("ARC_SIMULATED_CUDA"):
+    _simulate_cuda_with_torch()
