@@ -10,12 +10,11 @@ import io
 import json
 import os
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arc_helpers.runs import atomic_write_text
+from arc_helpers.runs import atomic_write_text, built_folder
 from arc_helpers.runs.env import project_root
 
 FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$\w])\$([^$\n]+?)\$(?!\w)", re.S)
@@ -68,7 +67,7 @@ def write_site(runs: list[RunFolder], out: str | Path) -> Path:
     exporter.log.setLevel("ERROR")  # it warns of pictures without a text, which are given one below
     for name in ("mathjax_url", "require_js_url", "jquery_url", "jupyter_widgets_base_url", "widget_renderer_url"):
         setattr(exporter, name, "")
-    out = Path(out)
+    out = built_folder(out, "report")
     rows = []
     for run in runs:
         notebook = nbformat.read(run.notebook, as_version=4)
@@ -96,8 +95,7 @@ def write_gallery(runs: list[RunFolder], out: str | Path) -> Path:
     import nbformat
     from nbconvert import MarkdownExporter
 
-    out = Path(out)
-    shutil.rmtree(out, ignore_errors=True)
+    out = built_folder(out, "report --gallery")
     lines = ["# Gallery", "", "What the notebooks look like when they have run. Written by `make gallery`.", ""]
     lines += ["| notebook | profile | minutes | device |", "|---|---|---|---|"]
     for run in runs:

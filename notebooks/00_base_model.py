@@ -42,6 +42,7 @@
 profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.yaml fills the rest
 seed: int = 0  # seed of weights, documents and augmentations
 out_dir: str = None  # folder for what this run writes (default artifacts/00_base_model)
+fresh: bool = False  # set an earlier run in out_dir aside, instead of going on with it
 preset: str = None  # tiny, nano, micro, base or large: 0.15, 1.2, 3.1, 14 or 32 M parameters
 arc_training: str = None  # set name, folder or file of ARC tasks to train on
 re_arc: str = None  # RE-ARC file or folder (see data/README.md); empty = do without
@@ -62,8 +63,7 @@ autocast: bool = None  # bfloat16 matrix products, for devices where they are re
 lr_muon: float = None  # learning rate of the matrices
 lr_adamw: float = None  # learning rate of the rest
 warmup_steps: int = None  # steps of linear warm-up
-resume: bool = None  # go on from the checkpoint in out_dir, where there is one
-out_model: str = None  # folder the trained model is written to
+out_model: str = None  # folder the trained model is written to (default: model/ in out_dir)
 
 # %% [markdown]
 # ## Setup
@@ -261,8 +261,6 @@ for until, stage in curriculum.stages:
 # %%
 watched = pretrain.held_out_tasks(min(10, config.max_side))
 checkpoint = run.out_dir / "checkpoint.pt"
-if not config.resume:
-    checkpoint.unlink(missing_ok=True)
 
 # %% [markdown]
 # The curve grows while the model trains (in a headless run it is there at the end, and lines are printed instead).
@@ -328,7 +326,7 @@ print(
 
 # %%
 card = pretrain.card_of(f"GridLM {config.preset}", trainer, result, score, left_out)
-folder = pretrain.save_model(trainer.averaged, runs.output_path(config.out_model), card)
+folder = pretrain.save_model(trainer.averaged, run.model_path, card)
 loaded = lm.load_causal_lm(folder)
 print(card[card.index("## Training and scores") :])
 print(f"{sum(f.stat().st_size for f in folder.iterdir()) / 2**20:.1f} MB in {folder}")

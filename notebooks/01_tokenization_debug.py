@@ -41,6 +41,7 @@
 profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.yaml fills the rest
 seed: int = 0  # seed of the augmentations
 out_dir: str = None  # folder for what this run writes (default artifacts/01_tokenization_debug)
+fresh: bool = False  # set an earlier run in out_dir aside, instead of going on with it
 model_dir: str = None  # Hugging Face folder of the model whose tokenizer is used
 prompt_form: str = None  # how tasks are spelled: auto (as the model was trained), suite, architects or nvarc
 problem_path: str = None  # a set such as arcagi1/evaluation, a task file, or a folder of tasks

@@ -41,6 +41,7 @@
 profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.yaml fills the rest
 seed: int = 0  # seed of augmentations and adapters
 out_dir: str = None  # folder for what this run writes (default artifacts/02_multilora_ttt)
+fresh: bool = False  # set an earlier run in out_dir aside, instead of going on with it
 
 model_dir: str = None  # Hugging Face folder (or hub id) of the base model
 prompt_form: str = None  # how tasks are spelled: auto (as the model was trained), suite, architects or nvarc
@@ -89,7 +90,7 @@ trust_remote_code: bool = None  # run Python code found in the model folder
 # %%
 from arc_helpers import arc, lm, plot, runs, ttt
 
-run = runs.start_notebook("02_multilora_ttt", globals(), fresh=False)
+run = runs.start_notebook("02_multilora_ttt", globals())
 config = run.config
 deadline = runs.Deadline(config.deadline_seconds)
 
@@ -301,9 +302,6 @@ picture
 
 # %%
 learner, state, table = base, run.out_dir / "joint.pt", run.out_dir / "joint.jsonl"
-if not run.resumed:
-    state.unlink(missing_ok=True)
-    table.unlink(missing_ok=True)
 if config.joint_steps:
     share = deadline.left / 3 if config.deadline_seconds else None  # seconds
     joint = ttt.joint_config(str(base.device), config.joint_steps, share, seed=run.seed)

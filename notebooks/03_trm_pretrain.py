@@ -44,6 +44,7 @@
 profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.yaml fills the rest
 seed: int = 0  # seed of weights, puzzles and augmentations
 out_dir: str = None  # folder for what this run writes (default artifacts/03_trm_pretrain)
+fresh: bool = False  # set an earlier run in out_dir aside, instead of going on with it
 source: str = None  # a set such as arcagi1, or a folder, that has the subsets
 subsets: str = None  # what to learn from, separated by commas; concept = ConceptARC
 test_set_name: str = None  # the subset that is answered; of it only demonstrations are learned
@@ -66,9 +67,8 @@ sudoku_seconds: float = None  # training time of each of the two Sudoku models
 sudoku_puzzles: int = None  # Sudoku puzzles to learn from, before augmentation
 views: int = None  # augmented views that vote
 segments: int = None  # segments of an answer; 0 = as many as in training
-resume: bool = None  # go on from the ARC checkpoint in out_dir, where there is one
 wandb: str = None  # Weights & Biases: disabled, offline or online
-out_model: str = None  # folder the ARC model is written to
+out_model: str = None  # folder the ARC model is written to (default: model/ in out_dir)
 
 # %% [markdown]
 # ## Setup
@@ -377,8 +377,6 @@ settings = trm.TrainConfig(
     log_every=20,
 )
 checkpoint = run.out_dir / "checkpoint.pt"
-if not config.resume:
-    checkpoint.unlink(missing_ok=True)
 
 # %% [markdown]
 # The curve below is drawn again as the training goes on. The same numbers go to `metrics.jsonl`, and to Weights &
@@ -494,7 +492,7 @@ plot.explore_predictions(shown)
 # is refused in one line:
 
 # %%
-folder = trm.save_trm(trainer.averaged, runs.output_path(config.out_model), dataset, steps=result["step"])
+folder = trm.save_trm(trainer.averaged, run.model_path, dataset, steps=result["step"])
 loaded = trm.load_trm(folder, dataset)
 trained = trainer.averaged.state_dict()
 assert all(torch.equal(tensor, trained[name].cpu()) for name, tensor in loaded.state_dict().items())

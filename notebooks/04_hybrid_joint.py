@@ -40,6 +40,7 @@
 profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.yaml fills the rest
 seed: int = 0  # seed of weights, tasks and order
 out_dir: str = None  # folder for what this run writes (default artifacts/04_hybrid_joint)
+fresh: bool = False  # set an earlier run in out_dir aside, instead of going on with it
 model_dir: str = None  # Hugging Face folder of the language model: ours, a Llama, a Qwen2
 quantization: str = None  # none or 4bit
 frozen: bool = None  # leave the language model as it is; false trains a LoRA beside it
@@ -60,9 +61,8 @@ feedback_steps: int = None  # further steps of the joint model, with feedback on
 max_attempts: int = None  # attempts at a question, and views to compare them with
 cache_gib: float = None  # memory for states of prompts that are read again, in GiB
 arms: str = None  # what the joint model is compared with, separated by commas; empty = nothing
-resume: bool = None  # go on from the last checkpoint, if there is one
 wandb: str = None  # Weights & Biases: disabled, offline or online
-out_model: str = None  # folder the joint model is written to
+out_model: str = None  # folder the joint model is written to (default: model/ in out_dir)
 
 # %% [markdown]
 # ## Setup
@@ -262,9 +262,6 @@ autocast = trm.bfloat16_is_real(device)
 same = {"epochs": config.epochs, "batch_size": config.batch_size, "lr": config.lr, "seed": run.seed}
 same |= {"deadline_seconds": config.deadline_seconds, "autocast": autocast, "max_attempts": 1, "log_every": 10}
 kept = {arm: run.out_dir / "checkpoints" / f"{arm}.pt" for arm in (*hybrid.ARMS, "feedback")}
-if not config.resume:
-    for path in kept.values():
-        path.unlink(missing_ok=True)
 train("joint", model, hybrid.JointConfig(**same), kept["joint"])
 assert hybrid.weights_hash(llm.model) == before
 
@@ -453,7 +450,7 @@ picture
 # The folder holds adapters and TRM, not the language model, whose width it remembers. It answers as before:
 
 # %%
-folder = hybrid.save_hybrid(model, config.out_model, seed=run.seed)
+folder = hybrid.save_hybrid(model, run.model_path, seed=run.seed)
 loaded = hybrid.load_hybrid(folder, llm).to(device)
 one, other = (hybrid.solve(m, asked_all[:3], attempts=2, stop=False) for m in (model, loaded))
 assert [[a.q for a in x.attempts] for x in one] == [[a.q for a in x.attempts] for x in other]

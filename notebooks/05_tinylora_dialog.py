@@ -40,6 +40,7 @@
 profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.yaml fills the rest
 seed: int = 0  # seed of weights, dialogues and adapters
 out_dir: str = None  # folder for what this run writes (default artifacts/05_tinylora_dialog)
+fresh: bool = False  # set an earlier run in out_dir aside, instead of going on with it
 model_size: str = None  # tiny, nano, small or 125m: the model that is meta-trained here
 window: int = None  # tokens a layer attends to, at least ttt_batch
 ttt_batch: int = None  # tokens an inner step
@@ -177,7 +178,13 @@ recipe = memory.Recipe(
 )
 order = 2 if config.second_order else 1
 model, result = memory.train_memory(
-    tokens, run.seed, recipe, order=order, objective=config.objective, on_metrics=report
+    tokens,
+    run.seed,
+    recipe,
+    order=order,
+    objective=config.objective,
+    checkpoint=run.out_dir / "meta.pt",
+    on_metrics=report,
 )
 print(f"{result['step']} steps in {result['seconds']:.0f} s, inner learning rates", end=" ")
 print([round(lr.item(), 3) for lr in model.inner_lrs()])
@@ -278,7 +285,7 @@ held_out = memory.Style(facts=5, words="known", wording="held_out", gap=style.ga
 test_style = memory.PersonaDialogs(tokens, held_out, 10**6)
 
 
-def fresh():
+def base_again():
     """The base again, without any adapter."""
     copy = memory.TTTForCausalLM(model.config)
     copy.load_state_dict(model.state_dict())
@@ -301,7 +308,7 @@ rows = [measured("none", "–", model)]
 options = {"steps": config.adapter_steps, "lr": config.lr, "seed": run.seed, "batches": batches}
 for kind in config.adapters.split(","):
     for way, adapter_order in (("plain", 0), ("loop", order)):
-        base = fresh()
+        base = base_again()
         wrapped = memory.train_adapter(base, tokens, kind, order=adapter_order, **options)
         rows.append(measured(kind, way, base, memory.trainable(wrapped)))
 memory.table(rows, list(rows[0]))
@@ -324,10 +331,10 @@ picture
 # base is refused in one line.
 
 # %%
-base = fresh()
+base = base_again()
 wrapped = memory.train_adapter(base, tokens, config.adapter, order=order, **options)
 folder = memory.save_adapter(wrapped, run.out_dir / "adapter")
-loaded = memory.load_adapter(fresh(), folder).get_base_model()
+loaded = memory.load_adapter(base_again(), folder).get_base_model()
 check = batch.ids[:2]
 difference = (memory.read(loaded, check).nll - memory.read(base, check).nll).abs().max().item()
 assert difference < 1e-4

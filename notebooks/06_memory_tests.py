@@ -40,6 +40,7 @@
 profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.yaml fills the rest
 seed: int = 0  # seed of test dialogues and of what is trained here
 out_dir: str = None  # folder for what this run writes (default artifacts/06_memory_tests)
+fresh: bool = False  # set an earlier run in out_dir aside, instead of going on with it
 model_dir: str = None  # folder of the meta-trained model
 adapter_path: str = None  # PEFT folder or .pth file of an adapter; empty = one is trained here
 adapter_steps: int = None  # training steps of that adapter

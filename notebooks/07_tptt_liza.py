@@ -43,6 +43,7 @@
 profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.yaml fills the rest
 seed: int = 0  # seed of adapters, data order and of the model made on the spot
 out_dir: str = None  # folder for what this run writes (default artifacts/07_tptt_liza)
+fresh: bool = False  # set an earlier run in out_dir aside, instead of going on with it
 model_dir: str = None  # Llama or Qwen2 folder (or hub id); empty = a small text model made on the spot
 base_hidden: int = None  # width of the model made on the spot, a multiple of 64
 base_steps: int = None  # training steps of the model made on the spot

@@ -83,13 +83,13 @@ def test_runs_of_one_notebook_are_told_apart(tmp_path):
     make_run(tmp_path / "runs" / "other", "08_other")
     (tmp_path / "runs" / "unfinished").mkdir()
     index = write_site(find_runs(tmp_path / "runs"), tmp_path / "site")
-    pages = {path.name for path in index.parent.iterdir()}
+    pages = {path.name for path in index.parent.glob("[!.]*")}
     assert pages == {"index.html", "08_other.html", "09_story-a.html", "09_story-b-c.html"}
 
 
 def test_the_gallery_is_markdown_with_pictures(tmp_path):
     runs = find_runs(make_run(tmp_path / "run"))
-    (tmp_path / "gallery").mkdir()
+    write_gallery(runs, tmp_path / "gallery")
     (tmp_path / "gallery" / "old.md").write_text("from an earlier time")
     index = write_gallery(runs, tmp_path / "gallery")
     assert "| [09_story](09_story.md) | tiny | 1.5 | cpu |" in index.read_text()
@@ -99,6 +99,16 @@ def test_the_gallery_is_markdown_with_pictures(tmp_path):
     assert (tmp_path / "gallery" / picture).read_bytes() == base64.b64decode(DOT)
     assert "$z_H$" in page and "solved 1 of 2 in artifacts" in page, "and no path of this machine"
     assert not (tmp_path / "gallery" / "old.md").exists()
+
+
+@pytest.mark.parametrize("kind", [[], ["--gallery"]])
+def test_a_folder_of_the_user_is_not_deleted(tmp_path, kind):
+    make_run(tmp_path / "runs" / "run")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years")
+    done = CliRunner().invoke(app, ["report", str(tmp_path / "runs"), "--out", str(tmp_path / "mine"), *kind])
+    assert done.exit_code == 2 and "mine: holds thesis.tex, which was not made as report" in done.output
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
 
 def test_the_command_says_where_it_is_or_that_there_is_nothing(tmp_path):

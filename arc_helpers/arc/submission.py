@@ -29,17 +29,17 @@ class SubmissionWriter:
     """Keeps a file that is a valid submission at every moment, whatever kills the run.
 
     num_tests: {id: number of test inputs}. The file is written at once, with fallbacks for everything.
-    resume: continue an existing file; SubmissionError if it is not valid for these tasks.
+    resume: continue an existing file; one that is not valid for these tasks is kept as <name>.damaged, and begun anew.
     """
 
     def __init__(self, path: str | PathLike, num_tests: Mapping[str, int], resume: bool = False):
         self.path = Path(path)
         self.num_tests = dict(num_tests)
-        if resume and self.path.exists():
-            problems = validate_submission(self.path, self.num_tests)
-            if problems:
-                raise SubmissionError(f"{self.path}: cannot be resumed: {problems[0]}")
-        else:
+        problems = validate_submission(self.path, self.num_tests) if resume and self.path.is_file() else []
+        if problems:
+            aside = self.path.rename(self.path.with_name(f"{self.path.name}.damaged"))
+            print(f"{self.path}: cannot be gone on with ({problems[0]}): kept as {aside.name}")
+        if not (resume and self.path.is_file()):
             fallback = [(FALLBACK, FALLBACK)]
             self._write({task_id: _entry(fallback * n) for task_id, n in self.num_tests.items()})
 

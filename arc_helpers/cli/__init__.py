@@ -258,13 +258,29 @@ def report(
 ) -> None:
     """Render executed notebooks as a site that needs no network, with an index of runs and numbers."""
     from arc_helpers.report import ReportError, find_runs, write_gallery, write_site
+    from arc_helpers.runs.config import ConfigError
     from arc_helpers.runs.env import resolve_path
 
     folder = resolve_path(runs)
     with one_line(ReportError):
         found = find_runs(folder)
     write = write_gallery if gallery else write_site
-    typer.echo(f"{len(found)} runs: {write(found, resolve_path(out) if out else folder / 'report')}")
+    with _one_line(ConfigError):
+        typer.echo(f"{len(found)} runs: {write(found, resolve_path(out) if out else folder / 'report')}")
+
+
+@app.command()
+def doctor(
+    out: Annotated[str, typer.Argument(help="folder of a run")],
+    adopt: Annotated[bool, typer.Option("--adopt", help="let runs have a folder that none has made")] = False,
+) -> None:
+    """Say what is in a run's folder and what of it is damaged, and mend it; nothing computed is deleted."""
+    from arc_helpers.runs.doctor import examine
+    from arc_helpers.runs.env import output_path
+
+    with _one_line(ValueError, OSError):
+        for line in examine(output_path(out), adopt):
+            typer.echo(line)
 
 
 @app.command()

@@ -5,15 +5,23 @@ from pathlib import Path
 
 from arc_helpers.hybrid.model import HybridConfig, HybridError, HybridModel
 from arc_helpers.lm.loading import LoadedLM
-from arc_helpers.runs import atomic_write_json, load_tensors, output_path, resolve_path, save_tensors
+from arc_helpers.runs import (
+    atomic_write_json,
+    load_tensors,
+    output_path,
+    replacing_folder,
+    resolve_path,
+    save_tensors,
+)
 from arc_helpers.trm import TRM, TRMConfig, load_trm
 
 
 def save_hybrid(model: HybridModel, folder: str | Path, **facts: str | float) -> Path:
     """Write model.safetensors and config.json. facts: what else is known of it. Returns the folder."""
     folder = output_path(folder)
-    save_tensors(folder / "model.safetensors", model.state_dict())
-    atomic_write_json(folder / "config.json", {**model.about(), "llm": model.lm.name, "facts": facts})
+    with replacing_folder(folder) as draft:
+        save_tensors(draft / "model.safetensors", model.state_dict())
+        atomic_write_json(draft / "config.json", {**model.about(), "llm": model.lm.name, "facts": facts})
     return folder
 
 

@@ -16,7 +16,7 @@ from arc_helpers.hybrid.checks import check_gradients
 from arc_helpers.hybrid.feedback import Attempt, grid_to_feedback, tokens_to_grid
 from arc_helpers.hybrid.model import HybridModel
 from arc_helpers.hybrid.questions import Example, as_batch, labels_of
-from arc_helpers.runs.checkpoint import replacing
+from arc_helpers.runs import sealing, usable
 from arc_helpers.trm import Batch, CheckpointError, segment_loss
 from arc_helpers.trm.optim import OPTIMIZERS, build_optimizers
 
@@ -94,9 +94,10 @@ class JointTrainer:
         self.optimizers = optimizers_of(model, config)
         self.peak = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
         self.step, self.seconds = 0, 0.0
+        self.history, self._earlier = [], []
         self.steps_per_epoch = max(1, len(self.examples) // config.batch_size)
         self.steps = math.ceil(config.epochs * self.steps_per_epoch)
-        if checkpoint is not None and checkpoint.exists():
+        if checkpoint is not None and usable(checkpoint):
             self._load()
 
     @property
@@ -109,6 +110,9 @@ class JointTrainer:
         """Train to the end, or `steps` further; returns step, seconds and the last metrics."""
         began, before, window, last = self.clock(), self.seconds, [], {}
         stop = self.steps if steps is None else min(self.steps, self.step + steps)
+        while self._earlier:  # metrics of the run's earlier parts
+            last = self._earlier.pop(0)
+            self.on_metrics(last)
         self.model.train()
         while self.step < stop and self.progress < 1:
             window.append(self._one_step())
@@ -118,6 +122,7 @@ class JointTrainer:
                 names = {name for metrics in window for name in metrics}
                 last = {name: _mean(m[name] for m in window if name in m) for name in sorted(names)}
                 last |= {"step": self.step, "seconds": self.seconds}
+                self.history.append(last)
                 self.on_metrics(last)
                 window = []
             if self.checkpoint and (over or self.step % self.config.checkpoint_every == 0):
@@ -201,8 +206,9 @@ class JointTrainer:
             "seconds": self.seconds,
             "config": asdict(self.config),
             "about": self.model.about(),
+            "history": self.history,
         }
-        with replacing(self.checkpoint) as draft:
+        with sealing(self.checkpoint) as draft:
             torch.save(state, draft)
 
     def _load(self) -> None:
@@ -225,6 +231,8 @@ class JointTrainer:
         for optimizer, old in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(old)
         self.step, self.seconds = state["step"], state["seconds"]
+        self.history = state["history"]
+        self._earlier = list(self.history)
 
 
 def optimizers_of(model: HybridModel, config: JointConfig) -> list[torch.optim.Optimizer]:

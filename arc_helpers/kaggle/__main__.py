@@ -86,7 +86,7 @@ def submit(
 def rehearsal(
     only: Annotated[str, typer.Option(help='scenarios whose name begins so, such as "ii "')] = "",
     layout: Annotated[str | None, typer.Option(help="new or old; both")] = None,
-    out: Annotated[str, typer.Option(help="folder, made anew")] = f"{BUILD}/rehearsal",
+    out: Annotated[str, typer.Option(help="folder, made anew")] = "artifacts/rehearsal",
 ) -> None:
     """Run the built notebook as Kaggle does, without network: four scenarios, two mount layouts."""
     from arc_helpers.kaggle.rehearsal import LAYOUTS, rehearse

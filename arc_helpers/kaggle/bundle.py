@@ -23,7 +23,7 @@ from arc_helpers.kaggle.wheels import (
     pinned,
     sha256,
 )
-from arc_helpers.runs import ConfigError, atomic_write_json, git_version, project_root, resolve_path
+from arc_helpers.runs import ConfigError, atomic_write_json, built_folder, git_version, project_root, resolve_path
 
 BUILD = "kaggle/build"
 MAX_NOTEBOOK = 1_000_000  # bytes; Kaggle refuses sources from 1 MB on
@@ -75,7 +75,7 @@ def build(
     versions = pinned()
     if missing := missing_wheels(table.kernels, versions):
         raise ConfigError(f"{TABLE}: wheels: {', '.join(missing)} not in {WHEELS}")
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = built_folder(folder, "kaggle bundle")
     files = package_files()  # once, so that wheel and copy are of one state
     own, wheel_bytes = write_dataset(folder / "dataset", table, files, versions, python, user)
     copy = embedded_copy(files)

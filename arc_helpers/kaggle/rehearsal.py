@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from arc_helpers.arc import FALLBACK, load_tasks, num_tests_of, validate_submission
-from arc_helpers.kaggle.bundle import BUILD, write_dataset, write_kernel
+from arc_helpers.kaggle.bundle import write_dataset, write_kernel
 from arc_helpers.kaggle.kernels import Dataset, Kernel, read_table
 from arc_helpers.kaggle.wheels import LOCAL_PYTHON, embedded_copy, package_files, pinned
-from arc_helpers.runs import project_root, read_jsonl, resolve_path
+from arc_helpers.runs import built_folder, project_root, read_jsonl, resolve_path
 
 USER = "rehearsal"
 LAYOUTS = ("new", "old")
+ROOM = "artifacts/rehearsal"
 SECRET = "a-token-that-must-not-leak"
 LIMIT = 600  # seconds a kernel may take here
 #: what Kaggle's image does not have, or has in a state that cannot be imported
@@ -127,12 +128,9 @@ def scenarios() -> list[Scenario]:
     ]
 
 
-def rehearse(
-    folder: str | Path = f"{BUILD}/rehearsal", only: str = "", layouts: Sequence[str] = LAYOUTS
-) -> Iterator[tuple[bool, str]]:
+def rehearse(folder: str | Path = ROOM, only: str = "", layouts: Sequence[str] = LAYOUTS) -> Iterator[tuple[bool, str]]:
     """(passed, a line) for each scenario under each layout, as they end. only: of scenarios whose name begins so."""
-    folder = resolve_path(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = built_folder(resolve_path(folder), "kaggle rehearsal")
     table, files = read_table(), package_files()
     row = next(kernel for kernel in table.kernels if kernel.competition)
     own, _ = write_dataset(folder / "dataset", table, files, pinned(), LOCAL_PYTHON, USER)

@@ -9,7 +9,7 @@ from arc_helpers.liza.repair import LizaError, check_code, check_versions, is_re
 from arc_helpers.liza.schedule import mag_weight, set_mag_weight
 from arc_helpers.liza.titanize import NOT_OF_THE_BASE, hub_token, inner_model, quiet
 from arc_helpers.liza.window import set_window, window_of
-from arc_helpers.runs import atomic_write_json, choose_device
+from arc_helpers.runs import atomic_write_json, choose_device, replacing_folder
 
 NOTES = "liza.json"
 OWN_CODE = {"AutoConfig": "configuration_tptt.TpttConfig", "AutoModelForCausalLM": "modeling_tptt.TpttModel"}
@@ -22,11 +22,11 @@ def save_liza(model: PreTrainedModel, tokenizer, folder: str | Path) -> Path:
     model.config.base_model_config = {name: value for name, value in base.items() if name not in NOT_OF_THE_BASE}
     set_mag_weight(model, mag_weight(model))  # the library would save the weight it was built with
     window, sinks = window_of(model)
-    with quiet():
-        model.save_pretrained(str(folder))
-    tokenizer.save_pretrained(folder)
     notes = {"mag_weight": mag_weight(model), "repaired": is_repaired(model), "window": window, "sinks": sinks}
-    atomic_write_json(folder / NOTES, notes)
+    with replacing_folder(folder) as draft, quiet():
+        model.save_pretrained(str(draft))
+        tokenizer.save_pretrained(draft)
+        atomic_write_json(draft / NOTES, notes)
     return folder
 
 

@@ -19,7 +19,7 @@ from transformers import (
 from arc_helpers.liza.repair import LizaError
 from arc_helpers.liza.text import load_documents
 from arc_helpers.lm.loading import without_progress_bars
-from arc_helpers.runs import atomic_write_json, choose_device, progress
+from arc_helpers.runs import atomic_write_json, choose_device, progress, replacing_folder
 
 FAMILIES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}
 END = "<|endoftext|>"
@@ -52,34 +52,33 @@ def make_text_model(
         return folder
     if family not in FAMILIES:
         raise LizaError(f"family = {family!r}: must be one of {', '.join(FAMILIES)}")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RECIPE).unlink(missing_ok=True)
     documents = load_documents(dataset)
-    tokenizer = _tokenizer(documents, vocab, folder)
-    torch.manual_seed(seed)
-    config_class, model_class = FAMILIES[family]
-    model = model_class(
-        config_class(
-            vocab_size=len(tokenizer),
-            hidden_size=hidden,
-            intermediate_size=3 * hidden,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            num_key_value_heads=heads // 2,
-            max_position_embeddings=8192,
-            tie_word_embeddings=True,
-            bos_token_id=tokenizer.eos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    ).to(choose_device().device)
-    began, loss = time.monotonic(), None
-    if steps:
-        loss = _train(model, token_stream(documents, tokenizer), length, steps, batch, lr, seed)
-    with without_progress_bars():
-        model.save_pretrained(folder)
-    seconds = round(time.monotonic() - began, 1)
-    atomic_write_json(folder / RECIPE, {"recipe": recipe, "loss": loss, "seconds": seconds})
+    with replacing_folder(folder) as draft:
+        tokenizer = _tokenizer(documents, vocab, draft)
+        torch.manual_seed(seed)
+        config_class, model_class = FAMILIES[family]
+        model = model_class(
+            config_class(
+                vocab_size=len(tokenizer),
+                hidden_size=hidden,
+                intermediate_size=3 * hidden,
+                num_hidden_layers=layers,
+                num_attention_heads=heads,
+                num_key_value_heads=heads // 2,
+                max_position_embeddings=8192,
+                tie_word_embeddings=True,
+                bos_token_id=tokenizer.eos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        ).to(choose_device().device)
+        began, loss = time.monotonic(), None
+        if steps:
+            loss = _train(model, token_stream(documents, tokenizer), length, steps, batch, lr, seed)
+        with without_progress_bars():
+            model.save_pretrained(draft)
+        seconds = round(time.monotonic() - began, 1)
+        atomic_write_json(draft / RECIPE, {"recipe": recipe, "loss": loss, "seconds": seconds})
     return folder
 
 

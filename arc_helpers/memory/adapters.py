@@ -18,7 +18,7 @@ import torch
 
 from arc_helpers.memory.decode import fingerprint
 from arc_helpers.memory.model import TTTForCausalLM
-from arc_helpers.runs import atomic_write_json
+from arc_helpers.runs import atomic_write_json, replacing_folder
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -75,8 +75,9 @@ def trainable(model: torch.nn.Module) -> int:
 
 def save_adapter(wrapped: "PeftModel", folder: str | Path) -> Path:
     """Write a PEFT folder, and which base it belongs to."""
-    wrapped.save_pretrained(folder)
-    atomic_write_json(Path(folder) / BASE, wrapped.ttt_base)
+    with replacing_folder(folder, "an adapter") as draft:
+        wrapped.save_pretrained(draft)
+        atomic_write_json(draft / BASE, wrapped.ttt_base)
     return Path(folder)
 
 

@@ -7,7 +7,7 @@ import torch
 from arc_helpers.lm.loading import without_progress_bars
 from arc_helpers.memory.model import TTTForCausalLM
 from arc_helpers.memory.tokens import DialogTokens
-from arc_helpers.runs import atomic_write_text
+from arc_helpers.runs import replacing_folder
 
 
 def save_model(
@@ -21,9 +21,9 @@ def save_model(
     folder = Path(folder)
     half = TTTForCausalLM(model.config).to(dtype)
     half.load_state_dict(model.state_dict())
-    with without_progress_bars():
-        half.save_pretrained(folder)
-    tokens.tokenizer.save_pretrained(folder)
-    if card:
-        atomic_write_text(folder / "README.md", card)
+    with replacing_folder(folder) as draft, without_progress_bars():
+        half.save_pretrained(draft)
+        tokens.tokenizer.save_pretrained(draft)
+        if card:
+            (draft / "README.md").write_text(card, encoding="utf-8")
     return folder

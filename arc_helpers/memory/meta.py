@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from arc_helpers.memory.inner_loop import FastState, read
 from arc_helpers.memory.model import TTTForCausalLM
-from arc_helpers.runs import replacing
+from arc_helpers.runs import sealing, usable
 
 
 @dataclass(frozen=True)
@@ -153,19 +153,24 @@ class MetaTrainer:
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.95))
         self.step, self.seconds, self.skipped = 0, 0.0, 0
-        if checkpoint is not None and checkpoint.exists():
+        self.history: list[dict] = []
+        if checkpoint is not None and usable(checkpoint):
             self._load()
 
     def run(self) -> dict[str, float]:
         """Train to the end of the run; returns step, seconds, the last loss, and how many steps were refused."""
         began, before, loss = time.monotonic(), self.seconds, float("nan")
+        for metrics in self.history:  # of the run's earlier parts
+            self.on_metrics(metrics)
+            loss = metrics["loss"]
         self.model.train()
         while self.config.progress(self.step, self.seconds) < 1:
             loss = self._one_step()
             self.seconds = before + time.monotonic() - began
             over = self.config.progress(self.step, self.seconds) >= 1
             if over or self.step % self.config.log_every == 0:
-                self.on_metrics({"step": self.step, "loss": loss, "seconds": round(self.seconds, 2)})
+                self.history.append({"step": self.step, "loss": loss, "seconds": round(self.seconds, 2)})
+                self.on_metrics(self.history[-1])
             if self.checkpoint and (over or self.step % self.config.save_every == 0):
                 self.save()
         self.model.eval()
@@ -208,8 +213,9 @@ class MetaTrainer:
             "optimizer": self.optimizer.state_dict(),
             "counters": [self.step, self.seconds, self.skipped],
             "config": asdict(self.config),
+            "history": self.history,
         }
-        with replacing(self.checkpoint) as draft:
+        with sealing(self.checkpoint) as draft:
             torch.save(state, draft)
 
     def _load(self) -> None:
@@ -227,3 +233,4 @@ class MetaTrainer:
                 parameter.copy_(state["parameters"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds, self.skipped = state["counters"]
+        self.history = state["history"]

@@ -104,7 +104,7 @@ def main(words: Sequence[str]) -> None:
     """Train, score, save the model with its card and write the run's files."""
     given: dict[str, Any] = dict(parse_words(words))
     stop_after = float(given.pop("stop_after", 0)) or None
-    own: dict[str, Any] = {name: given.pop(name) for name in ("profile", "seed", "out_dir") if name in given}
+    own: dict[str, Any] = {name: given.pop(name) for name in ("profile", "seed", "out_dir", "fresh") if name in given}
     own["seed"] = int(own.get("seed", 0))
     knobs = resolve(NOTEBOOK, own.get("profile", "laptop"), given)
     processes = Processes.from_environment()
@@ -114,9 +114,8 @@ def main(words: Sequence[str]) -> None:
     curriculum, counts, left_out = corpus_from(knobs, prompt_form, own["seed"])
     watched = held_out_tasks(min(10, knobs.max_side))
     model = GridLMForCausalLM(GridLMConfig.preset(knobs.preset)).to(choose_device().device)
+    processes.from_first(0.0, model.device)  # until the first one has opened the folder, its content is not settled
     checkpoint = output_path(own.get("out_dir") or f"artifacts/{NOTEBOOK}") / "checkpoint.pt"
-    if not knobs.resume and processes.first:
-        checkpoint.unlink(missing_ok=True)
 
     def report(metrics: dict) -> None:
         run.log.metric(**metrics)
@@ -140,7 +139,7 @@ def main(words: Sequence[str]) -> None:
 
 def _finish(run, knobs, trainer: Pretrainer, result: Mapping[str, float], score: Mapping[str, float], left_out) -> None:
     card = card_of(f"GridLM {knobs.preset}", trainer, result, score, left_out)
-    folder = save_model(trainer.averaged, output_path(knobs.out_model), card)
+    folder = save_model(trainer.averaged, run.model_path, card)
     rates = [m["tokens_per_second"] for m in trainer.history] or [result["tokens"] / result["seconds"]]
     summary = run.log.close(
         preset=knobs.preset,

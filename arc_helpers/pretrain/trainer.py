@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from arc_helpers.pretrain.mixture import Mixture
 from arc_helpers.pretrain.muon import Muon
 from arc_helpers.pretrain.processes import Processes
 from arc_helpers.pretrain.settings import RESUMABLE, PretrainConfig
+from arc_helpers.runs import sealing, usable
 
 
 def build_optimizers(model: nn.Module, config: PretrainConfig) -> list[torch.optim.Optimizer]:
@@ -63,7 +64,7 @@ class Pretrainer:
         self.step, self.tokens, self.seconds, self.flops, self.cursor, self.stage = 0, 0, 0.0, 0.0, (0, 0), 0
         self.history: list[dict[str, Any]] = []
         self.matrices = matrix_parameters(model)
-        if checkpoint is not None and checkpoint.exists():
+        if checkpoint is not None and usable(checkpoint):
             self._load()
         self.start_id = self.curriculum.stages[0][1].prompt_form.start
         self.kernel, self.notes = "mask", []
@@ -247,34 +248,28 @@ class Pretrainer:
             "config": asdict(self.config),
             "mixture": self.curriculum.settings,
         }
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        scratch = self.checkpoint.with_suffix(".tmp")
-        torch.save(state, scratch)
-        scratch.replace(self.checkpoint)
+        with sealing(self.checkpoint) as draft:
+            torch.save(state, draft)
 
     def _load(self) -> None:
         state = torch.load(self.checkpoint, map_location=self.model.device, weights_only=True)
-        defaults = {f.name: f.default for f in fields(self.config)}  # an older checkpoint knows fewer fields
         fixed = {k: v for k, v in asdict(self.config).items() if k not in RESUMABLE}
-        self._refuse_others({**defaults, **state["config"]}, fixed)
-        self._refuse_others(state.get("mixture", {}), self.curriculum.settings)
+        self._refuse_others(state["config"], fixed)
+        self._refuse_others(state["mixture"], self.curriculum.settings)
         self.model.load_state_dict(state["model"])
         self.ema.load_state_dict(state["ema"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.step, self.tokens, self.seconds, *cursor = state["counters"]
         self.cursor = tuple(cursor)
-        self.stage, self.history = state.get("stage", 0), state.get("history", [])
-        self.flops = state.get(
-            "flops", 6.0 * self.matrices * self.tokens
-        )  # without attention's, which it did not count
+        self.stage, self.history, self.flops = state["stage"], state["history"], state["flops"]
 
     def _refuse_others(self, saved: Mapping[str, object], asked: Mapping[str, object]) -> None:
         """A run goes on with the settings that it began with. ValueError names the first that differs."""
         for name, value in asked.items():
-            if name in saved and saved[name] != value:
+            if saved.get(name) != value:
                 raise ValueError(
-                    f"{self.checkpoint}: was made with {name} = {saved[name]}, this run has {value}; "
+                    f"{self.checkpoint}: was made with {name} = {saved.get(name)}, this run has {value}; "
                     "give the same value or start in another folder"
                 )
 

@@ -21,10 +21,13 @@ from arc_helpers.runs.env import (
     resolve_path,
     seed_everything,
 )
+from arc_helpers.runs.fingerprint import code_fingerprint, fingerprint
+from arc_helpers.runs.folder import FolderError, RunFolder, built_folder, first_change, replacing_folder
 from arc_helpers.runs.log import RunLog, git_version, versions
 from arc_helpers.runs.mirror import open_mirror
 from arc_helpers.runs.progress import progress
 from arc_helpers.runs.records import append_record, plain, read_jsonl
+from arc_helpers.runs.seal import seal_json, sealing, usable
 from arc_helpers.runs.session import Run, start, start_notebook
 
 __all__ = [
@@ -32,17 +35,23 @@ __all__ = [
     "Deadline",
     "DeviceChoice",
     "Environment",
+    "FolderError",
     "NOTEBOOKS",
     "PROFILES",
     "Profile",
     "Run",
+    "RunFolder",
     "RunLog",
     "append_record",
     "atomic_write_bytes",
     "atomic_write_json",
     "atomic_write_text",
+    "built_folder",
     "choose_device",
+    "code_fingerprint",
     "detect",
+    "fingerprint",
+    "first_change",
     "git_version",
     "has_bfloat16",
     "load_profile",
@@ -54,11 +63,15 @@ __all__ = [
     "project_root",
     "read_jsonl",
     "replacing",
+    "replacing_folder",
     "resolve",
     "resolve_path",
     "save_tensors",
+    "seal_json",
+    "sealing",
     "seed_everything",
     "start",
     "start_notebook",
+    "usable",
     "versions",
 ]

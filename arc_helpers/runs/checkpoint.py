@@ -21,9 +21,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # same folder: a rename across disks is a copy
     try:
         yield draft
-        _sync(draft)
+        sync(draft)
         os.replace(draft, path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         draft.unlink(missing_ok=True)
 
@@ -73,7 +73,7 @@ def load_tensors(path: str | Path) -> "tuple[dict[str, Tensor], dict[str, Any]]"
         raise ValueError(f"{path}: not a whole safetensors file ({error})") from None
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Force a file's content, or a folder's list of names, to the disk."""
     if os.name == "nt" and path.is_dir():  # Windows keeps such lists itself and opens no folder
         return

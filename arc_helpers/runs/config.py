@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -36,9 +36,16 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Knobs(BaseModel):
-    """What the knobs of every notebook have in common: no default hides in the code, no typo passes."""
+    """What the knobs of every notebook have in common: no default hides in the code, no typo passes.
+
+    inputs: knobs that name what is read. may_change: knobs that a run that goes on may be given other values of.
+    goes_on: a run that has ended, too, goes on where it is started again, say with more time.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+    inputs: ClassVar[tuple[str, ...]] = ()
+    may_change: ClassVar[frozenset[str]] = frozenset()
+    goes_on: ClassVar[bool] = False
 
     @field_validator("*", mode="before")
     @classmethod
@@ -56,11 +63,15 @@ class RunKnobs(Knobs):
     profile: Literal[PROFILES] = "laptop"  # type: ignore[valid-type]  # pydantic reads the tuple
     seed: int = Field(default=0, ge=0, lt=2**32)
     out_dir: Text = None
-    fresh: bool = True
+    fresh: bool = False
 
 
 class BaseModelKnobs(Knobs):
     """00_base_model: train the embedded model."""
+
+    inputs = ("arc_training", "re_arc", "concept_arc")
+    may_change = frozenset({"deadline_seconds", "max_steps", "micro_tokens", "compile", "out_model"})
+    goes_on = True
 
     preset: Literal["tiny", "nano", "micro", "base", "large"] = Field(description="size of the model")
     arc_training: str = Field(description="set name, folder or file of ARC tasks to train on")
@@ -82,12 +93,13 @@ class BaseModelKnobs(Knobs):
     lr_muon: float = Field(gt=0, description="learning rate of the matrices (Muon)")
     lr_adamw: float = Field(gt=0, description="learning rate of everything else (AdamW)")
     warmup_steps: int = Field(ge=0, description="steps of linear warm-up")
-    resume: bool = Field(description="go on from the last checkpoint, if there is one")
-    out_model: str = Field(description="folder the trained model is written to")
+    out_model: Text = Field(description="folder the trained model is written to; empty = model/ in out_dir")
 
 
 class TokenizationDebugKnobs(Knobs):
     """01_tokenization_debug: what the model sees of one pseudo-task."""
+
+    inputs = ("model_dir", "problem_path")
 
     model_dir: str = Field(min_length=1, description="Hugging Face folder of the model")
     prompt_form: PromptForm = Field(description="how tasks are spelled; auto = as the model was trained")
@@ -101,6 +113,9 @@ class TokenizationDebugKnobs(Knobs):
 
 class MultiloraTttKnobs(Knobs):
     """02_multilora_ttt: test-time training, K adapters at once."""
+
+    inputs = ("model_dir", "data_dir")
+    may_change = frozenset({"deadline_seconds", "workers", "ray_address", "solutions", "control", "frontier"})
 
     model_dir: str = Field(min_length=1, description="Hugging Face folder of the base model")
     prompt_form: PromptForm = Field(description="how tasks are spelled; auto = as the model was trained")
@@ -151,6 +166,10 @@ class MultiloraTttKnobs(Knobs):
 class TrmPretrainKnobs(Knobs):
     """03_trm_pretrain: the Tiny Recursive Model, on Sudoku and on ARC."""
 
+    inputs = ("source",)
+    may_change = frozenset({"deadline_seconds", "max_steps", "wandb", "out_model", "views", "segments"})
+    goes_on = True
+
     source: str = Field(min_length=1, description="set or folder that has the subsets")
     subsets: str = Field(min_length=1, description="subsets to learn from, separated by commas; concept = ConceptARC")
     test_set_name: str = Field(min_length=1, description="the subset that is answered")
@@ -173,13 +192,16 @@ class TrmPretrainKnobs(Knobs):
     sudoku_puzzles: Positive = Field(description="Sudoku puzzles to learn from")
     views: Positive = Field(description="augmented views that vote")
     segments: Limit = Field(description="segments of an answer; 0 = as many as in training")
-    resume: bool = Field(description="go on from the last checkpoint, if there is one")
     wandb: Literal["disabled", "offline", "online"] = Field(description="Weights & Biases")
-    out_model: str = Field(description="folder the trained model is written to")
+    out_model: Text = Field(description="folder the trained model is written to; empty = model/ in out_dir")
 
 
 class HybridJointKnobs(Knobs):
     """04_hybrid_joint: a frozen language model and a TRM, joined by two adapters."""
+
+    inputs = ("model_dir", "trm_checkpoint")
+    may_change = frozenset({"deadline_seconds", "epochs", "wandb", "out_model", "arms"})
+    goes_on = True
 
     model_dir: str = Field(min_length=1, description="Hugging Face folder of the language model")
     quantization: Literal["none", "4bit"] = Field(description="how the language model is loaded")
@@ -201,13 +223,14 @@ class HybridJointKnobs(Knobs):
     max_attempts: Positive = Field(description="attempts at a question, and views to compare them with")
     cache_gib: float = Field(ge=0, description="memory for states of prompts that are read again, in GiB")
     arms: Text = Field(description="what the joint model is compared with, separated by commas; empty = nothing")
-    resume: bool = Field(description="go on from the last checkpoint, if there is one")
     wandb: Literal["disabled", "offline", "online"] = Field(description="Weights & Biases")
-    out_model: str = Field(description="folder the joint model is written to")
+    out_model: Text = Field(description="folder the joint model is written to; empty = model/ in out_dir")
 
 
 class TpttLizaKnobs(Knobs):
     """07_tptt_liza: LiZA beside every attention, repaired, compared with LoRA alone."""
+
+    inputs = ("model_dir", "dataset")
 
     model_dir: Text = Field(
         description="Llama or Qwen2 folder (or hub id); empty = a small text model made on the spot"
@@ -239,6 +262,9 @@ class TpttLizaKnobs(Knobs):
 class TinyloraDialogKnobs(Knobs):
     """05_tinylora_dialog: meta-training, adapters for dialogues, chat."""
 
+    inputs = ("model_dir", "dataset")
+    may_change = frozenset({"meta_steps", "meta_seconds"})
+
     model_size: Literal["tiny", "nano", "small", "125m"] = Field(description="size of the model that is meta-trained")
     window: Positive = Field(description="tokens a layer attends to; at least ttt_batch")
     ttt_batch: Positive = Field(description="tokens an inner step")
@@ -262,6 +288,8 @@ class TinyloraDialogKnobs(Knobs):
 
 class MemoryTestsKnobs(Knobs):
     """06_memory_tests: is it memory?"""
+
+    inputs = ("model_dir", "adapter_path")
 
     model_dir: str = Field(min_length=1, description="folder of the meta-trained model")
     adapter_path: Text = Field(description="PEFT folder or .pth of an adapter; empty = one is trained here")

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from arc_helpers.runs.checkpoint import atomic_write_json, atomic_write_text, replacing
 from arc_helpers.runs.env import DeviceChoice, choose_device, project_root
+from arc_helpers.runs.folder import RunFolder
 from arc_helpers.runs.mirror import open_mirror
 from arc_helpers.runs.records import append_record, plain
 
@@ -25,20 +26,21 @@ PACKAGES = ("torch", "transformers", "numpy", "arc-helpers")
 class RunLog:
     """Writes what a run leaves behind, each line at once; summary.json exists only after close().
 
-    out_dir is made. config: a pydantic model or a mapping, written to config.yaml.
-    device: what summary.json names; None asks choose_device().
+    out_dir: an open RunFolder, which close() ends, or a folder inside one. config: a pydantic model or a mapping,
+    written to config.yaml. device: what summary.json names; None asks choose_device().
     """
 
     def __init__(
         self,
-        out_dir: str | Path,
+        out_dir: str | Path | RunFolder,
         notebook: str,
         profile: str,
         seed: int,
         config: BaseModel | Mapping[str, Any],
         device: DeviceChoice | None = None,
     ):
-        self.out_dir = Path(out_dir)
+        self._folder = out_dir if isinstance(out_dir, RunFolder) else None
+        self.out_dir = out_dir.path if isinstance(out_dir, RunFolder) else Path(out_dir)
         self.out_dir.mkdir(parents=True, exist_ok=True)
         self._run = {"notebook": notebook, "profile": profile, "seed": seed}
         self._device = device or choose_device()
@@ -84,6 +86,8 @@ class RunLog:
                 raise ValueError(f"summary.{name}: must be one number, text, boolean or None, not {value!r}")
         atomic_write_json(self.out_dir / "summary.json", summary)
         self._mirror.close(summary)
+        if self._folder is not None:
+            self._folder.finish()
         return summary
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import io
+import json
 import logging
 import os
 import sys
@@ -11,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arc_helpers.runs.config import ConfigError, RunKnobs, check_run, resolve, section
+from arc_helpers.runs.config import NOTEBOOKS, ConfigError, RunKnobs, check_run, resolve, section
 from arc_helpers.runs.env import output_path, project_root, resolve_path
 from arc_helpers.runs.explain import explain_unknown
+from arc_helpers.runs.session import open_folder
 
 
 class NotebookFailed(RuntimeError):
@@ -52,7 +54,9 @@ class Notebook:
         return self.path.stem
 
     def check(self, given: Mapping[str, str]) -> dict[str, Any]:
-        """The given values with the types the notebook wants. Raises ConfigError, one line."""
+        """The given values with the types the notebook wants; "None" is left out, the profile's value. Raises
+        ConfigError, one line."""
+        given = {name: value for name, value in given.items() if value != "None" or name not in self.parameters}
         for name, value in given.items():
             if name not in self.parameters:
                 raise ConfigError(explain_unknown(f"{section(self.name)}.{name}", value, self.parameters))
@@ -72,8 +76,8 @@ class Notebook:
         """Execute with checked values, in this very interpreter's kernel; returns the executed notebook.
 
         output: its path; None means <out_dir>/<name>.ipynb. cell_timeout: seconds one cell may take.
-        What the notebook prints is printed here too. Raises NotebookFailed; the notebook is written up to
-        the failing cell.
+        What the notebook prints is printed here too. Raises ConfigError, one line, where its folder is refused;
+        NotebookFailed, with the notebook written up to the failing cell, and KeyboardInterrupt once its kernel is gone.
         """
         import papermill
         from ipykernel.kernelspec import get_kernel_dict
@@ -91,7 +95,12 @@ class Notebook:
         # Names are checked by now, and papermill warns of every `int | None` that it cannot read.
         logging.getLogger("papermill").setLevel(logging.ERROR)
         target = output_path(output) if output else self.out_dir(values) / f"{self.name}.ipynb"
-        target.parent.mkdir(parents=True, exist_ok=True)
+        self._own_folder(values)  # first, for papermill writes into it
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.touch()
+        except OSError as error:
+            raise ConfigError(f"{target}: cannot be written ({error.strerror})") from None
         try:
             papermill.execute_notebook(
                 self.path,
@@ -114,6 +123,13 @@ class Notebook:
         except DeadKernelError:
             raise NotebookFailed(f"{self.name}: its kernel died, maybe out of memory (see {target})") from None
         return target
+
+    def _own_folder(self, values: Mapping[str, Any]) -> None:
+        """Make the run's folder ready, an earlier run in it set aside."""
+        if section(self.name) in NOTEBOOKS:
+            own = check_run(**self._own_defaults() | {k: v for k, v in values.items() if k in RunKnobs.model_fields})
+            knobs = {k: v for k, v in values.items() if k not in RunKnobs.model_fields}
+            open_folder(self.name, own, resolve(self.name, own.profile, knobs)).prepare(own.fresh)
 
     def _own_defaults(self) -> dict[str, Any]:
         names = [name for name in RunKnobs.model_fields if name in self.parameters]
@@ -143,10 +159,9 @@ def read_parameters(path: str | Path) -> dict[str, Parameter]:
 
     papermill.inspect_notebook does the same, but loses `k: int | None = None` and any help that has an "=".
     """
-    import nbformat
-
-    cells = nbformat.read(path, as_version=4).cells
-    source = next((cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])), "")
+    cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]  # nbformat takes a second to import
+    tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    source = "".join(tagged[0]["source"]) if tagged else ""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
     parameters = {}

@@ -35,10 +35,17 @@ def append_record(path: str | Path, record: Mapping[str, Any]) -> None:
 
     A last line that an earlier kill tore is cut off first, so that it does not swallow this one.
     """
-    line = json.dumps(plain(record), allow_nan=False) + "\n"
+    append_bytes(path, (json.dumps(plain(record), allow_nan=False) + "\n").encode())
+
+
+def append_bytes(path: str | Path, line: bytes, durable: bool = False) -> None:
+    """Append a whole line; a torn one before it is cut off. durable: it is on the disk when this returns."""
     with open(path, "a+b") as file:
         _cut_torn_line(file)
-        file.write(line.encode())
+        file.write(line)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:

@@ -6,25 +6,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arc_helpers.runs.config import ConfigError, check_run, knob_names, resolve
+from arc_helpers.runs.config import ConfigError, Knobs, RunKnobs, check_run, knob_names, resolve
 from arc_helpers.runs.env import (
     DeviceChoice,
     Environment,
     choose_device,
     detect,
     output_path,
+    resolve_path,
     seed_everything,
 )
+from arc_helpers.runs.fingerprint import code_fingerprint, fingerprint
+from arc_helpers.runs.folder import RunFolder
 from arc_helpers.runs.log import RunLog, versions
 
-PLAN = "groups.json"  # what a run that was killed goes on from (ttt/journal.py)
+#: a run that goes on writes these anew, from what it goes on from
+TABLES = ("metrics.jsonl", "tasks.jsonl", "summary.json")
 
 
 @dataclass(frozen=True)
 class Run:
     """What a notebook needs to know about its run; out_dir is absolute.
 
-    resumed: it goes on where an earlier run in this folder was killed.
+    resumed: it goes on where an earlier run in this folder was stopped.
     """
 
     notebook: str
@@ -38,6 +42,12 @@ class Run:
     resumed: bool = False
 
     @property
+    def model_path(self) -> Path:
+        """The folder its model is written to: out_model, or model/ in its own folder."""
+        named = getattr(self.config, "out_model", None)
+        return output_path(named) if named else self.out_dir / "model"
+
+    @property
     def submission_path(self) -> Path:
         """Where its submission goes: into its folder; on Kaggle to the top of the working folder, which is scored."""
         return (self.env.writable if self.env.on_kaggle else self.out_dir) / "submission.json"
@@ -49,30 +59,28 @@ def start(
     profile: str = "laptop",
     seed: int = 0,
     out_dir: str | Path | None = None,
-    fresh: bool = True,
+    fresh: bool = False,
     **knobs: Any,
 ) -> Run:
     """Check every parameter, choose a device, seed everything, open the log, and print the setup.
 
     notebook: "02_multilora_ttt" or "multilora_ttt". out_dir: None means artifacts/<notebook>.
-    fresh: drop this folder's earlier metrics and tasks, and do not go on with a run that was killed in it. A run
-        that has finished is never gone on with (summary.json says so; it is removed in any case).
+    fresh: do not go on with a run that was stopped in this folder. Without it, a run is gone on with where its
+        parameters, inputs and code are the same; where parameters differ, or it had ended, it is set aside (RunFolder).
     knobs: None means the profile's value. Raises ConfigError before anything heavy is loaded.
     """
     own = check_run(profile=profile, seed=seed, out_dir=out_dir, fresh=fresh)
     config = resolve(notebook, profile, knobs)
-    folder = output_path(own.out_dir or Path("artifacts") / notebook)
-    if own.fresh or (folder / "summary.json").exists():
-        for plan in (folder / PLAN, *folder.glob(f"*/{PLAN}")):
-            plan.unlink(missing_ok=True)
-    resumed = (folder / PLAN).exists()
-    earlier = ("metrics.jsonl", "tasks.jsonl", "summary.json") if own.fresh else ("summary.json",)
-    for name in earlier:
-        (folder / name).unlink(missing_ok=True)
+    folder = open_folder(notebook, own, config)
+    folder.judge(own.fresh)
     # bitsandbytes tells every CPU, when peft imports it, that a kernel could be downloaded
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     env = detect()
     device = choose_device()
+    folder.found["device"] = f"{device.device}, {device.dtype}"
+    verdict = folder.open(own.fresh)
+    for name in TABLES:
+        (folder.path / name).unlink(missing_ok=True)
     seed_everything(own.seed)
     log = RunLog(folder, notebook, profile, own.seed, config, device)
     by_hand = ", ".join(f"{name}={value!r}" for name, value in knobs.items() if value is not None)
@@ -81,20 +89,34 @@ def start(
         where=f"{env.kind}{', headless' if env.headless else ''}, relative paths are under {env.root}",
         device=f"{device.device}, {device.dtype}: {device.reason}",
         versions=", ".join(f"{name} {version}" for name, version in versions().items()),
-        writes=str(folder) + (", going on with the run that was killed there" if resumed else ""),
+        writes=str(folder.path) + {"new": "", "resume": ", going on with "}.get(verdict.verb, "; ") + verdict.why,
     )
-    return Run(notebook, profile, own.seed, config, log, env, device, folder, resumed)
+    return Run(notebook, profile, own.seed, config, log, env, device, folder.path, verdict.verb == "resume")
 
 
-def start_notebook(notebook: str, namespace: Mapping[str, Any], **options: Any) -> Run:
+def open_folder(notebook: str, own: RunKnobs, config: Knobs) -> RunFolder:
+    """The folder of a notebook's run, with what the run depends on. It is not opened yet."""
+    env = detect()
+    asked = {"seed": own.seed, **{k: v for k, v in config.model_dump().items() if k not in config.may_change}}
+    found: dict[str, Any] = {"code": code_fingerprint()}
+    found |= {f"version of {name}": version for name, version in versions().items() if name in ("torch", "numpy")}
+    for name in config.inputs:
+        path = resolve_path(getattr(config, name) or "")
+        if getattr(config, name) and path.exists():
+            found[f"what {name} names"] = fingerprint(path)
+    path = output_path(own.out_dir or Path("artifacts") / notebook)
+    return RunFolder(path, notebook, asked, found, goes_on=config.goes_on, ours=env.on_kaggle)
+
+
+def start_notebook(notebook: str, namespace: Mapping[str, Any]) -> Run:
     """`start` with every parameter taken by name from a notebook's `globals()`: the first line after its
-    parameters cell. options: as in `start`. Raises ConfigError where the notebook lacks a parameter.
+    parameters cell. Raises ConfigError where the notebook lacks a parameter.
     """
-    names = ["profile", "seed", "out_dir", *knob_names(notebook)]
+    names = ["profile", "seed", "out_dir", "fresh", *knob_names(notebook)]
     missing = [name for name in names if name not in namespace]
     if missing:
         raise ConfigError(f"{notebook}: its parameters cell does not set {', '.join(missing)}")
-    return start(notebook, **{name: namespace[name] for name in names}, **options)
+    return start(notebook, **{name: namespace[name] for name in names})
 
 
 def _print_setup(title: str, **lines: str) -> None:

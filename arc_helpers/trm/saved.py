@@ -10,7 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from arc_helpers.runs import atomic_write_json, load_tensors, output_path, resolve_path, save_tensors
+from arc_helpers.runs import (
+    atomic_write_json,
+    load_tensors,
+    output_path,
+    replacing_folder,
+    resolve_path,
+    save_tensors,
+)
 from arc_helpers.trm.data import ArcDataset, DatasetOptions
 from arc_helpers.trm.model import TRM, TRMConfig
 
@@ -63,13 +70,14 @@ def save_trm(model: TRM, folder: str | Path, dataset: ArcDataset | None = None, 
     facts: what else is known of it (steps, scores, …). Returns the folder.
     """
     folder = output_path(folder)
-    save_tensors(folder / "model.safetensors", model.state_dict())
     about: dict[str, Any] = {"model": asdict(model.config), "facts": facts}
     if dataset is not None:
         about["dataset"] = asdict(dataset.options)
         about["task_ids"] = dataset.task_ids
         about["fingerprint"] = dataset.fingerprint()
-    atomic_write_json(folder / "config.json", about)
+    with replacing_folder(folder) as draft:
+        save_tensors(draft / "model.safetensors", model.state_dict())
+        atomic_write_json(draft / "config.json", about)
     return folder
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from arc_helpers.runs.checkpoint import replacing
+from arc_helpers.runs import sealing, usable
 from arc_helpers.trm.batch import Batch
 from arc_helpers.trm.loss import segment_loss
 from arc_helpers.trm.model import TRM, Carry, decide_halts
@@ -142,9 +142,10 @@ class Trainer:
         self.peak = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
         self.step, self.examples, self.seconds = 0, 0, 0.0
         self.last: dict[str, float] = {}
+        self.history: list[dict[str, float]] = []
         self.slots: dict[int, tuple[Batch, Carry]] = {}
         self.generator = torch.Generator().manual_seed(zlib.crc32(f"{config.seed}/{self.ranks.rank}".encode()))
-        if checkpoint is not None and checkpoint.exists():
+        if checkpoint is not None and usable(checkpoint):
             self._load()
         if config.compile:
             for block in model.blocks:
@@ -160,6 +161,8 @@ class Trainer:
         """Train to the end of the run; returns step, examples, seconds and the last metrics."""
         began, before = self.clock(), self.seconds
         sums, window = dict.fromkeys(RUNNING, 0.0), began
+        for metrics in self.history if self.ranks.first else ():  # of the run's earlier parts
+            self.on_metrics(metrics)
         self.model.train()
         while self.config.progress(self.step, self.seconds) < 1:
             for name, value in self._one_step().items():
@@ -174,7 +177,8 @@ class Trainer:
                     self.last |= self.evaluate(self.averaged)
                     began += self.clock() - paused  # looking costs no training time
                 if self.ranks.first:
-                    self.on_metrics(dict(self.last))
+                    self.history.append(dict(self.last))
+                    self.on_metrics(self.history[-1])
                 sums, window = dict.fromkeys(RUNNING, 0.0), self.clock()
             if self.checkpoint and (over or self.step % self.config.checkpoint_every == 0):
                 self.save()
@@ -270,8 +274,9 @@ class Trainer:
                 "model_config": asdict(self.model.config),
                 "options": dict(self.source.options),
                 "last": self.last,
+                "history": self.history,
             }
-            with replacing(self.checkpoint) as draft:
+            with sealing(self.checkpoint) as draft:
                 torch.save(state, draft)
         self.ranks.wait()
 
@@ -299,6 +304,7 @@ class Trainer:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.step, self.seconds, self.last = state["step"], state["seconds"], state["last"]
+        self.history = state["history"]
         own, device = state["ranks"][self.ranks.rank], self.model.device
         self.examples = own["examples"]
         self.generator.set_state(own["generator"])

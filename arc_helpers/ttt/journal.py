@@ -6,6 +6,7 @@ when a group is done. A group counts as done when all of its tasks have their fi
 """
 
 import dataclasses
+import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,11 +17,11 @@ import torch
 
 from arc_helpers.arc import Task, safe_name
 from arc_helpers.lm.loading import LoadedLM
-from arc_helpers.runs import atomic_write_json
+from arc_helpers.runs import first_change, seal_json, usable
 from arc_helpers.ttt.result import TaskResult
 from arc_helpers.ttt.settings import TTTSettings
 
-SAMPLE = 256  # numbers of each weight matrix that go into its fingerprint
+SAMPLED = 2**28  # bytes of weights that are hashed
 
 
 class ResumeError(ValueError):
@@ -37,18 +38,20 @@ class Journal:
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], groups: Sequence[Sequence[str]], resume: bool):
         self._plan, self._results = Path(folder) / "groups.json", Path(folder) / "results"
+        self._run = _crc(json.dumps(identity, sort_keys=True).encode())
         self.groups = [list(group) for group in groups]
-        if resume and self._plan.exists():
+        if resume and usable(self._plan):
             plan = json.loads(self._plan.read_text(encoding="utf-8"))
-            changed = _first_change(plan["identity"], identity)
+            changed = first_change(plan["identity"], identity)
             if changed:
-                raise ResumeError(f"{folder}: this run cannot be resumed: {changed}; to start anew, delete groups.json")
+                raise ResumeError(f"{folder}: this run cannot be resumed: {changed}; start in another folder")
             self.groups = plan["groups"]
             return
-        self._plan.unlink(missing_ok=True)  # first: without it, no result counts
-        for file in self._results.glob("*.json"):
-            file.unlink()
-        atomic_write_json(self._plan, {"identity": identity, "groups": self.groups})
+        if not resume:  # a plan that is damaged is made again, for groups follow from the tasks and the settings
+            self._plan.unlink(missing_ok=True)  # first: without it, no result counts
+            for file in self._results.glob("*.json"):
+                file.unlink()
+        seal_json(self._plan, {"identity": identity, "groups": self.groups})
 
     def read(self, group: Iterable[str]) -> list[TaskResult] | None:
         """The results of a group that is done, else None."""
@@ -58,15 +61,16 @@ class Journal:
     def write(self, results: Iterable[TaskResult]) -> None:
         """Make a group's results durable."""
         for result in results:
-            atomic_write_json(self._results / f"{safe_name(result.task_id)}.json", result.to_dict(), indent=None)
+            file = self._results / f"{safe_name(result.task_id)}.json"
+            seal_json(file, {"run": self._run, **result.to_dict()}, indent=None)
 
     def _read(self, task_id: str) -> TaskResult | None:
-        try:
-            return TaskResult.from_dict(
-                json.loads((self._results / f"{safe_name(task_id)}.json").read_text(encoding="utf-8"))
-            )
-        except (FileNotFoundError, ValueError, KeyError, TypeError):  # no such file, or a damaged one
+        file = self._results / f"{safe_name(task_id)}.json"
+        if not usable(file):
             return None
+        record = json.loads(file.read_text(encoding="utf-8"))
+        # a file of another run, or under another's name, is whole and yet not this task's result
+        return TaskResult.from_dict(record) if (record["run"], record["task_id"]) == (self._run, task_id) else None
 
 
 def identify(lm: LoadedLM, tasks: Iterable[Task], settings: TTTSettings) -> dict[str, Any]:
@@ -74,29 +78,24 @@ def identify(lm: LoadedLM, tasks: Iterable[Task], settings: TTTSettings) -> dict
     return {
         "model": lm.name,
         "parameters": sum(p.numel() for p in lm.model.parameters()),
-        "weights": _weights_crc(lm.model),
+        "weights": weights_hash(lm.model),
         "dtype": str(lm.dtype).removeprefix("torch."),
         "max_len": lm.max_len,
+        "form": _crc(repr(lm.prompt_form).encode()),
         **dataclasses.asdict(settings),
         **{f"task {task.id}": _crc(json.dumps(task.without_answers().to_dict()).encode()) for task in tasks},
     }
 
 
-def _first_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    for name in {**before, **now}:
-        if name not in now:
-            return f"{name} is missing now"
-        if name not in before:
-            return f"{name} is new"
-        if before[name] != now[name]:
-            return f"{name} was {before[name]} and is {now[name]} now"
-    return None
-
-
-def _weights_crc(model: torch.nn.Module) -> str:
-    """Of the first numbers of every weight: quick for a large model, and another one after any training."""
-    samples = [p.detach().reshape(-1)[:SAMPLE].cpu().contiguous().view(torch.uint8) for p in model.parameters()]
-    return _crc(*(sample.numpy().tobytes() for sample in samples))
+def weights_hash(model: torch.nn.Module) -> str:
+    """Of a model's config and of all numbers of its weights; of more than `SAMPLED` bytes, of so many evenly spread."""
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    every = max(1, -(-size // SAMPLED))
+    config = getattr(model, "config", None)
+    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True, default=str).encode() if config else b"")
+    for p in model.parameters():
+        digest.update(p.detach().reshape(-1)[::every].cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
 
 
 def _crc(*parts: bytes) -> str:

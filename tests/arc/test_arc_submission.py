@@ -162,10 +162,13 @@ def test_resume_continues_and_a_fresh_start_does_not(writer):
     assert SubmissionWriter(writer.path, {"a": 2, "b": 1}).read()["b"] == [EMPTY]
 
 
-def test_resume_refuses_a_file_for_other_tasks_and_starts_without_one(writer, tmp_path):
-    with pytest.raises(SubmissionError) as error:
-        SubmissionWriter(writer.path, {"a": 2}, resume=True)
-    assert str(error.value) == f"{writer.path}: cannot be resumed: task b: is not in the challenge"
+def test_resume_keeps_a_file_that_is_damaged_or_of_other_tasks_aside(writer, tmp_path, capsys):
+    whole, aside = writer.path.read_bytes(), writer.path.with_name("submission.json.damaged")
+    for found, num_tests in ((whole, {"a": 2}), (whole[:-9], {"a": 2, "b": 1}), (b"", {"a": 2, "b": 1})):
+        writer.path.write_bytes(found)
+        again = SubmissionWriter(writer.path, num_tests, resume=True)
+        assert again.read() == {name: [EMPTY] * n for name, n in num_tests.items()} and aside.read_bytes() == found
+        assert capsys.readouterr().out.startswith(f"{writer.path}: cannot be gone on with (")
     assert SubmissionWriter(tmp_path / "other.json", {"a": 1}, resume=True).read() == {"a": [EMPTY]}
 
 

@@ -65,7 +65,7 @@ def test_the_attempts_of_a_step():
         JointTrainer(None, [], config)
 
 
-def test_a_checkpoint_of_another_run_is_refused(make, tmp_path):
+def test_a_checkpoint_of_another_run_is_refused(make, tmp_path, capsys):
     path = tmp_path / "checkpoint.pt"
     JointTrainer(make(), EXAMPLES, JointConfig(**SHORT), path).run(steps=1)
     with pytest.raises(CheckpointError, match="was made with batch_size = 4, this run has 3"):
@@ -73,8 +73,8 @@ def test_a_checkpoint_of_another_run_is_refused(make, tmp_path):
     with pytest.raises(CheckpointError, match="was made with hybrid = "):
         JointTrainer(make(soft_tokens=2), EXAMPLES, JointConfig(**SHORT), path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match=r"not a whole checkpoint .*; delete it to start anew"):
-        JointTrainer(make(), EXAMPLES, JointConfig(**SHORT), path)
+    assert JointTrainer(make(), EXAMPLES, JointConfig(**SHORT), path).step == 0
+    assert "kept as checkpoint.pt.damaged" in capsys.readouterr().out
 
 
 def test_a_saved_model_answers_the_same(make, tmp_path):

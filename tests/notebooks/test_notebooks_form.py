@@ -17,7 +17,7 @@ from arc_helpers.runs.notebook import read_parameters
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 PATHS = sorted(FOLDER.glob("*.ipynb"))
-OWN = ["profile", "seed", "out_dir"]
+OWN = ["profile", "seed", "out_dir", "fresh"]
 
 
 @pytest.fixture(params=PATHS, ids=lambda path: path.stem)
@@ -44,7 +44,7 @@ def test_the_parameters_cell_holds_exactly_the_knobs(path, notebook):
     assert sorted(parameters) == sorted([*OWN, *knob_names(path.stem)])
     for parameter in parameters.values():
         assert parameter.type and parameter.help, f"{parameter.name} needs a type and a comment"
-    undecided = {name for name in parameters if name not in ("profile", "seed")}
+    undecided = {name for name in parameters if name not in ("profile", "seed", "fresh")}
     assert {parameters[name].default for name in undecided} == {"None"}, "None means the profile's value"
 
 

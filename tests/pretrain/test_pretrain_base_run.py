@@ -40,9 +40,12 @@ def test_a_run_leaves_its_files_and_goes_on(quick, tmp_path, capsys):
     main(words(tmp_path, max_steps=14))
     assert "starts at step 12" in capsys.readouterr().out
     assert [m["step"] for m in read_jsonl(tmp_path / "metrics.jsonl")] == [10, 12, 14]
-    with pytest.raises(ValueError, match="was made with pack = False, this run has True"):
-        main(words(tmp_path, pack="true", max_len=512))
-    main(words(tmp_path, resume="false", max_steps=3))
+    main(words(tmp_path, lr_adamw=1e-3, max_steps=3))  # other settings just work: the earlier run is set aside
+    assert "lr_adamw was 0.003 and is 0.001 now: the earlier run is in" in capsys.readouterr().out
+    aside = tmp_path.with_name(f"{tmp_path.name}.1")
+    assert json.loads((aside / "summary.json").read_text())["steps"] == 14 and (aside / "model/config.json").is_file()
+    main(words(tmp_path, lr_adamw=1e-3, max_steps=3, fresh="true"))
+    assert "starts at step 0" in capsys.readouterr().out
     assert json.loads((tmp_path / "summary.json").read_text())["steps"] == 3
 
 

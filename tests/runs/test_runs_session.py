@@ -79,21 +79,21 @@ def test_start(tmp_path, monkeypatch, capsys):
     assert np.random.rand() == first
 
 
-def test_a_fresh_start_removes_its_own_files_only(tmp_path):
-    for name in ("metrics.jsonl", "tasks.jsonl", "summary.json", "submission.json", "notes.txt"):
-        (tmp_path / name).write_text("{}\n")
-    run = start("tokenization_debug", profile="tiny", seed=0, out_dir=tmp_path, fresh=False)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "metrics.jsonl",
-        "tasks.jsonl",
-        "submission.json",
-        "notes.txt",
-        "config.yaml",
-    }
+def test_files_of_an_earlier_run_are_never_among_the_new(tmp_path):
+    out = tmp_path / "out"
+
+    def begin(**options):
+        return start("tokenization_debug", profile="tiny", out_dir=out, **options)
+
+    run = begin(seed=0)
     run.log.metric(step=1)
-    assert len(read_jsonl(tmp_path / "metrics.jsonl")) == 2
-    start("tokenization_debug", profile="tiny", seed=0, out_dir=tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"submission.json", "notes.txt", "config.yaml"}
+    (out / "notes.txt").write_text("mine")
+    own = {"config.yaml", ".arc-run.json", ".arc-run.lock"}
+    assert begin(seed=0).resumed, "the same parameters: it goes on, and its tables begin again"
+    assert {path.name for path in out.iterdir()} == {*own, "notes.txt"}
+    assert not begin(seed=1).resumed
+    assert {path.name for path in out.iterdir()} == own
+    assert (tmp_path / "out.1/notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -165,22 +165,34 @@ def test_wandb_is_off_by_default_and_never_stops_a_run(tmp_path, monkeypatch, ca
     assert capsys.readouterr().out == "W&B: not mirrored (no disk)\n"
 
 
-def test_a_killed_run_is_gone_on_with(tmp_path):
+def test_a_stopped_run_is_gone_on_with_and_one_that_ended_is_not(tmp_path, capsys):
     def begin(**options):
-        return start("02_multilora_ttt", profile="tiny", out_dir=tmp_path, **options)
+        capsys.readouterr()
+        run = start("02_multilora_ttt", profile="tiny", out_dir=tmp_path / "out", **options)
+        return run, capsys.readouterr().out.splitlines()[-1]
 
-    plans = [tmp_path / "groups.json", tmp_path / "control" / "groups.json"]
-
-    def plan():
-        for file in plans:
-            file.parent.mkdir(exist_ok=True)
-            file.write_text("{}")
-
-    assert not begin(fresh=False).resumed, "nothing is there"
-    plan()
-    run = begin(fresh=False)
-    assert run.resumed and all(file.exists() for file in plans)
+    assert not begin()[0].resumed
+    run, said = begin()
+    assert run.resumed and said == f"  writes   {tmp_path}/out, going on with the run that was stopped"
+    assert begin(deadline_seconds=7)[0].resumed, "more time changes no result"
+    run, said = begin(k=3)
+    assert not run.resumed and said.endswith(f"out; k was 2 and is 3 now: the earlier run is in {tmp_path}/out.1")
     run.log.close()
-    assert not begin(fresh=False).resumed and not any(file.exists() for file in plans), "it had finished"
-    plan()
-    assert not begin(fresh=True).resumed and not any(file.exists() for file in plans)
+    run, said = begin(k=3)
+    assert not run.resumed and said.endswith(f"it had ended: the earlier run is in {tmp_path}/out.2")
+    assert not begin(k=3, fresh=True)[0].resumed
+
+
+def test_other_weights_behind_the_same_name_are_noticed(tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text('{"rope_theta": 10000}')
+
+    def begin():
+        return start("02_multilora_ttt", profile="tiny", out_dir=tmp_path / "out", model_dir=str(model))
+
+    begin()
+    assert begin().resumed
+    (model / "config.json").write_text('{"rope_theta": 50000}')
+    with pytest.raises(ConfigError, match="an unfinished run is here, and what model_dir names was"):
+        begin()

@@ -117,4 +117,4 @@ def test_what_a_result_depends_on(gridlm, tasks):
 
 def test_bfloat16_weights_have_a_fingerprint(gridlm, tasks):
     half = dataclasses.replace(gridlm, model=torch.nn.Linear(3, 2).to(torch.bfloat16))
-    assert len(identify(half, tasks, TTTSettings())["weights"]) == 8
+    assert len(identify(half, tasks, TTTSettings())["weights"]) == 16
