@@ -66,9 +66,12 @@ def run(
             return
         values = chosen.check(parse_words(context.args))
     try:
-        executed = chosen.run(values, output, timeout)
+        with one_line(ConfigError):
+            executed = chosen.run(values, output, timeout)
     except NotebookFailed as error:
         fail(str(error), code=1)
+    except KeyboardInterrupt:
+        fail(f"{chosen.name}: stopped; the same command goes on with it", code=130)
     summary = chosen.out_dir(values) / "summary.json"
     if summary.is_file():
         typer.echo(_headline(json.loads(summary.read_text(encoding="utf-8"))))
@@ -265,7 +268,7 @@ def report(
     with one_line(ReportError):
         found = find_runs(folder)
     write = write_gallery if gallery else write_site
-    with _one_line(ConfigError):
+    with one_line(ConfigError):
         typer.echo(f"{len(found)} runs: {write(found, resolve_path(out) if out else folder / 'report')}")
 
 
@@ -278,7 +281,7 @@ def doctor(
     from arc_helpers.runs.doctor import examine
     from arc_helpers.runs.env import output_path
 
-    with _one_line(ValueError, OSError):
+    with one_line(ValueError, OSError):
         for line in examine(output_path(out), adopt):
             typer.echo(line)
 
