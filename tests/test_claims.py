@@ -252,6 +252,16 @@ def test_bench_writes_the_records_of_its_command_alone(tmp_path, capfd, monkeypa
     assert "lacking.json: the command did not print x; it printed seconds, torch_loaded" in err
 
 
+def test_what_was_measured_is_not_overwritten_by_nothing(tmp_path):
+    measured = read_record(write(tmp_path))
+    with pytest.raises(RecordError, match=r"^stays as it was: the command printed no number for seconds$"):
+        run.filled(measured, {"seconds": "not measured"}, {})
+    values = [{"what": "memory", "field": "gib"}]
+    waiting = read_record(write(tmp_path, values=values, status="not measured", reason="no GPU was at hand"))
+    assert run.filled(waiting, {"gib": None}, {}).reason == "no GPU was at hand"
+    assert run.disagreements(measured, {"seconds": None}) == ["seconds: no number, and 0.1 in the record"]
+
+
 def test_bench_says_what_is_wrong_in_one_line():
     command = [sys.executable, "-m", "benchmarks.claims", "run", "nothing"]
     failed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -86,12 +86,18 @@ def last_line(name: str, line: str) -> dict:
 
 
 def filled(record: Record, printed: dict, where: dict) -> Record:
-    """The record with what was printed. Raises RecordError where a field is missing or is no number."""
+    """The record with what was printed.
+
+    Raises RecordError where a field is missing, or is no number though it once was measured: on a machine without a GPU
+    the numbers of a GPU stay.
+    """
     values = [read_value(value, printed) for value in record.values]
     changed = record.model_copy(update={"values": values, "by_hand": False, "reason": None, **where})
     missing = [value.what for value in values if value.value is None]
+    if missing and record.status != "not measured":
+        raise RecordError(f"stays as it was: the command printed no number for {', '.join(missing)}")
     if missing:
-        changed.reason = record.reason or f"the command printed no number for: {', '.join(missing)}"
+        changed.reason = record.reason
     changed.status = changed.judged()
     try:
         return Record.model_validate(changed.model_dump())
@@ -120,7 +126,9 @@ def disagreements(record: Record, printed: dict) -> list[str]:
     found = []
     for old, new in zip(record.values, again, strict=True):
         bounds = [bound for bound in (old.bound, old.aim) if bound]
-        if old.low is not None and not old.low <= new.value <= old.high:
+        if new.value is None:
+            found.append(f"{old.field}: no number, and {old.value} in the record")
+        elif old.low is not None and not old.low <= new.value <= old.high:
             found.append(f"{old.field}: {new.value} is outside {old.low} to {old.high}")
         elif old.low is None and any(record.holds(old, b) != rerun.holds(new, b) for b in bounds):
             found.append(f"{old.field}: {new.value}, and {old.value} in the record: {', '.join(bounds)}")
@@ -130,7 +138,7 @@ def disagreements(record: Record, printed: dict) -> list[str]:
 
 
 def device_of(printed: dict) -> str:
-    """ "GPU" and its name where a script says that it used one, else the processor's name."""
+    """The processor's name, or "GPU" and its name where a script says that it used one."""
     said = str(printed.get("device", "cpu"))
     if said.startswith("cuda"):
         import torch
