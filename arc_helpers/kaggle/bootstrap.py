@@ -1,7 +1,7 @@
-"""The first cell of a kernel on Kaggle: a valid submission first, then wheels, then everything else.
+"""The first code cell of a kernel on Kaggle: a valid submission first, then wheels, then everything else.
 
-It runs before anything of ours is installed, so it is text inside the notebook (`bundle.py` puts it there, in the zip
-of `arc_helpers`) and knows the standard library only. Nothing in it may end the run: what fails is said in one line.
+It runs before anything of ours is installed, so it is text inside the notebook (`bundle.py` puts it there) and knows
+the standard library only. Nothing in it may end the run: what fails is said in one line, and costs itself.
 """
 
 import glob
@@ -22,6 +22,8 @@ STARTED = "ARC_KERNEL_STARTED"  # variable: seconds since the epoch, for the bud
 GPUS = "ARC_KERNEL_GPUS"  # variable: how many work
 GRID = [[0]]  # the smallest valid answer
 SIDE = 30
+MAX_BYTES = 2**30  # of a JSON file that is looked at
+MAX_FILES = 100_000  # of a mount that are looked at
 REPORT = "report"  # beside submission.json, which stands alone at the top of the working folder
 GPU_CHECK = """
 import torch
@@ -32,27 +34,35 @@ for i in range(torch.cuda.device_count()):
 """
 
 
-def start(archive: zipfile.ZipFile, *, wheel: str, sha256: str, needs: list, competition: str | None) -> None:
+def start(*, wheel: str, sha256: str, needs: list, competition: "str | None", git: str = "unknown") -> None:
     """Prepare the kernel: fallback submission, one real operation on every GPU, wheels, `arc_helpers`.
 
-    archive: the copy of `arc_helpers` in this cell. wheel, sha256: file name and hash of the wheel of the same state.
-    needs: names of the third-party packages this kernel wants from the dataset. competition: its slug, or None.
+    wheel, sha256, git: file name, hash and commit of the wheel of this notebook's state. needs: names of the
+    third-party packages this kernel wants from the dataset. competition: its slug, or None.
     """
     os.environ.setdefault(STARTED, str(time.time()))
     os.environ["HF_HUB_OFFLINE"] = "1"  # a try to reach the hub would wait for a network that is not there
-    report: dict = {"rerun": is_rerun(), "fallback": write_fallback(competition), "gpus": check_gpus()}
+    report: dict = {"rerun": is_rerun(), "fallback": survive(write_fallback, competition, otherwise="none")}
+    report["gpus"] = survive(check_gpus, otherwise=[])
     os.environ[GPUS] = str(len(report["gpus"]))
-    folder = find_bundle(sha256)
+    folder = survive(find_bundle, sha256, otherwise=None)
     report["dataset"] = str(folder) if folder else None
-    report["installed"] = install(folder, wheel, sha256, needs) if folder else []
-    if "arc-helpers" not in report["installed"]:
-        report["embedded"] = use_embedded(archive)
+    report["installed"] = survive(install, folder, wheel, sha256, needs, git, otherwise=[]) if folder else []
     importlib.invalidate_caches()
-    guard_cells()
+    survive(guard_cells, otherwise=None)
     report["seconds"] = round(time.time() - float(os.environ[STARTED]), 1)
     (working() / REPORT).mkdir(parents=True, exist_ok=True)
     (working() / REPORT / "bootstrap.json").write_text(json.dumps(report, indent=2) + "\n")
     say(f"ready after {report['seconds']} s")
+
+
+def survive(step, *args, otherwise):
+    """What a step returns; whatever is wrong with what it looked at is said and costs this step alone."""
+    try:
+        return step(*args)
+    except Exception as error:
+        say(f"{step.__name__} FAILED: {type(error).__name__}: {error}")
+        return otherwise
 
 
 # --- where we are
@@ -78,68 +88,164 @@ def say(line: str) -> None:
     print(f"bootstrap: {line}", flush=True)
 
 
-def find_challenges(competition: str | None) -> Path | None:
-    """The competition's test file, in the newer or the older mount layout; the named competition first."""
-    own = [f"competitions/{competition}", competition] if competition else []
-    for folder in (*own, "competitions/*", "*"):
-        found = sorted(glob.glob(str(root() / "input" / folder / "*test_challenges*.json")))
-        if found:
-            return Path(found[0])
+# --- what the competition wants
+
+
+def find_mount(competition: "str | None") -> "Path | None":
+    """The folder of the named competition, in the newer or the older mount layout; never another's."""
+    places = [root() / "input" / layout / competition for layout in ("competitions", "")] if competition else []
+    return next((place for place in places if place.is_dir()), None)
+
+
+def json_files(folder: Path) -> list:
+    """Every *.json under a folder, the highest first, without dot files and __MACOSX; MAX_FILES are looked at."""
+    found, looked_at = [], 0
+    for here, folders, names in os.walk(folder, followlinks=True):
+        looked_at += len(folders) + len(names)
+        if looked_at > MAX_FILES:
+            say(f"{folder}: only its first {MAX_FILES:,} files are looked at")
+            break
+        folders[:] = [] if len(Path(here).parts) > len(folder.parts) + 12 else sorted(folders)  # a link to itself
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
+        found += [Path(here, name) for name in names if name.lower().endswith(".json") and not name.startswith(".")]
+    return sorted(found, key=lambda path: (len(path.parts), str(path)))
+
+
+def read_json(path: Path):
+    """The value in a file; None, and a line, where there is none."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"more than {MAX_BYTES >> 20} MiB")
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
+        say(f"{path.name} is left out: {type(error).__name__}: {str(error)[:100]}")
+        return None
+
+
+def answers_wanted(content: object) -> "dict | None":
+    """{id: number of answers} of a sample submission, None where it is none."""
+    if not isinstance(content, dict) or not content or not all(isinstance(v, list) for v in content.values()):
+        return None
+    like = [answer for answers in content.values() for answer in answers[:1]]
+    if not all(isinstance(answer, dict) and "attempt_1" in answer for answer in like):
+        return None
+    return {task_id: max(1, len(answers)) for task_id, answers in content.items()}
+
+
+def questions_asked(content: object) -> "dict | None":
+    """{id: number of test inputs} of a challenges file or a list of tasks with ids, malformed tasks included; None
+    where it is neither."""
+    if isinstance(content, list) and all(isinstance(t, dict) and isinstance(t.get("id"), str) for t in content):
+        content = {task["id"]: task for task in content}
+    if not isinstance(content, dict) or not any(isinstance(t, dict) and "test" in t for t in content.values()):
+        return None
+    tests = {task_id: task.get("test") if isinstance(task, dict) else None for task_id, task in content.items()}
+    return {task_id: max(1, len(test)) if isinstance(test, list) else 1 for task_id, test in tests.items()}
+
+
+def read_sample(mount: Path) -> "dict | None":
+    """{id: number of answers} of the mount's sample submission, the authority on both; None where there is none."""
+    for path in json_files(mount):
+        if "sample" in path.name.lower() and (wanted := answers_wanted(read_json(path))):
+            return wanted
     return None
+
+
+def choose_challenges(mount: Path, wanted: "dict | None") -> "tuple[Path | None, dict]":
+    """The mount's test file and its {id: number of test inputs}: the file that shares most ids with the sample
+    submission; without one the file that is called so, or the only one."""
+    found = {}
+    for path in json_files(mount):
+        if "solution" not in path.name.lower() and "sample" not in path.name.lower():
+            asked = questions_asked(read_json(path))
+            if asked:
+                found[path] = asked
+    if wanted is None:
+        named = {path: asked for path, asked in found.items() if "test" in path.name.lower()}
+        found = named or (found if len(found) == 1 else {})
+
+    def fit(path: Path) -> tuple:
+        same = sum(wanted.get(task_id) == n for task_id, n in found[path].items()) if wanted else 0
+        shared = len(set(wanted) & set(found[path])) if wanted else 1
+        return shared, same, -len(found[path]), "test" in path.name.lower()
+
+    fitting = sorted((path for path in found if fit(path)[0]), key=fit, reverse=True)
+    if not fitting:
+        return None, {}
+    best = [path for path in fitting if fit(path)[:3] == fit(fitting[0])[:3]]
+    if len(best) > 1:
+        say(f"{' and '.join(path.name for path in best)} both match: {fitting[0].name} is taken")
+    return fitting[0], found[fitting[0]]
+
+
+def find_challenges(competition: "str | None") -> "Path | None":
+    """The test file of the named competition's mount, or None."""
+    mount = find_mount(competition)
+    return choose_challenges(mount, read_sample(mount))[0] if mount else None
 
 
 # --- the submission, before and after
 
 
-def answers_needed(challenges: Path) -> dict:
-    """How many answers each task of a challenges file wants: {id: number >= 1}, for malformed ones as well."""
-    needed = {}
-    for task_id, task in json.loads(challenges.read_bytes()).items():
-        test = task.get("test") if isinstance(task, dict) else None
-        needed[task_id] = max(1, len(test)) if isinstance(test, list) else 1
-    return needed
-
-
-def write_fallback(competition: str | None) -> str:
+def write_fallback(competition: "str | None") -> str:
     """Make submission.json valid for the mounted test file; answers that are there already are kept."""
     return repair_submission(competition, "fallback")
 
 
-def finish(competition: str | None) -> None:
+def finish(competition: "str | None") -> None:
     """The last cell: whatever became of the run, what is submitted is valid."""
-    say(repair_submission(competition, "at the end"))
+    survive(repair_submission, competition, "at the end", otherwise=None)
 
 
-def repair_submission(competition: str | None, when: str) -> str:
-    """Give every task of the test file its answers: those in submission.json that are valid, else the fallback."""
+def repair_submission(competition: "str | None", when: str) -> str:
+    """Give every task that the competition wants its answers: those in submission.json that are valid, else the
+    fallback. The sample submission says which; without one the test file does. It is written before the test file is
+    looked for."""
     if not competition:
         return "no submission: this kernel takes part in no competition"
-    challenges = find_challenges(competition)
-    if challenges is None:
-        say(f"{when}: NO SUBMISSION: no *test_challenges*.json under {root() / 'input'}: is {competition} attached?")
-        return "no submission: no test file"
-    try:
-        needed, held = answers_needed(challenges), held_answers()
-        whole, answered = {}, 0
-        for task_id, n in needed.items():
-            kept = held.get(task_id)
-            kept = kept if isinstance(kept, list) and len(kept) == n and all(map(is_answer, kept)) else None
-            whole[task_id] = kept or [{"attempt_1": GRID, "attempt_2": GRID} for _ in range(n)]
-            answered += any(answer[name] != GRID for answer in whole[task_id] for name in answer)
-        if whole != held:
-            replace_text(working() / "submission.json", json.dumps(whole, separators=(",", ":")))
-        line = f"{when}: submission.json is valid for {challenges.name}, {answered} of {len(needed)} tasks are answered"
-    except (OSError, ValueError, AttributeError) as error:
-        line = f"{when}: NO SUBMISSION: {challenges}: {error}"
+    mount = find_mount(competition)
+    if mount is None:
+        line = f"{when}: NO SUBMISSION: {competition} is not attached (nothing of that name under {root() / 'input'})"
+        say(line)
+        return line
+    wanted = read_sample(mount)
+    if wanted:
+        fill_submission(wanted)
+    path, asked = choose_challenges(mount, wanted)
+    if wanted is None and asked:
+        say(f"there is no sample submission: ids and counts are those of {path.name}")
+        wanted = asked
+        fill_submission(wanted)
+    if wanted is None:
+        line = f"{when}: NO SUBMISSION: neither a sample submission nor one test file is in {mount}"
+    else:
+        held = held_answers()
+        answered = sum(any(a[name] != GRID for a in held[i] for name in a) for i in wanted)
+        line = f"{when}: submission.json is valid for {len(wanted)} tasks, {answered} are answered"
+        line += f"; the tasks are in {path.name}" if path else "; NO TEST FILE MATCHES the sample submission"
+        if path and asked != wanted:
+            same = sum(asked.get(task_id) == n for task_id, n in wanted.items())
+            line += f", WHICH DIFFERS: {same} of {len(wanted)} tasks are as the sample submission has them"
     say(line)
     return line
+
+
+def fill_submission(wanted: dict) -> None:
+    """Write submission.json, unless it is what it should be: {id: number of answers}, valid answers kept."""
+    held, whole = held_answers(), {}
+    for task_id, n in wanted.items():
+        kept = held.get(task_id)
+        kept = kept if isinstance(kept, list) and len(kept) == n and all(map(is_answer, kept)) else None
+        whole[task_id] = kept or [{"attempt_1": GRID, "attempt_2": GRID} for _ in range(n)]
+    if whole != held or not (working() / "submission.json").exists():
+        replace_text(working() / "submission.json", json.dumps(whole, separators=(",", ":")))
 
 
 def held_answers() -> dict:
     """What submission.json holds; {} where there is none, or none that can be read."""
     try:
         held = json.loads((working() / "submission.json").read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return held if isinstance(held, dict) else {}
 
@@ -195,38 +301,50 @@ def check_gpus(run=subprocess.run) -> list:
 # --- what is installed
 
 
-def find_bundle(sha256: str) -> Path | None:
-    """The folder of our dataset, in either mount layout; one that is of this notebook's state before any other."""
+def find_bundle(sha256: str) -> "Path | None":
+    """The folder of our dataset, at any depth of a mount; one of this notebook's state before any other."""
     mounts = root() / "input"
-    files = [f for p in ("*/manifest.json", "datasets/*/*/manifest.json") for f in sorted(mounts.glob(p))]
+    files = [
+        f for f in json_files(mounts) if f.name == "manifest.json" and f.relative_to(mounts).parts[0] != "competitions"
+    ]
     ours = [file.parent for file in files if read_manifest(file.parent).get("bundle") == MARK]
     ours.sort(key=lambda folder: sha256 not in read_manifest(folder)["files"].values())
     if not ours:
-        say("the dataset is not attached: no wheels, no embedded model")
+        say("the dataset is NOT ATTACHED: no arc_helpers, no model. Add Input, your dataset, then run again")
     return ours[0] if ours else None
 
 
 def read_manifest(folder: Path) -> dict:
-    """A dataset's manifest, {} where it is not one."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
-    except (OSError, ValueError):
+    """A dataset's manifest, without the entries that are not as ours are; {} where it is not one."""
+    manifest = read_json(folder / "manifest.json")
+    if not isinstance(manifest, dict):
         return {}
-    return manifest if isinstance(manifest, dict) and isinstance(manifest.get("files"), dict) else {}
+    files, wheels = ({} if not isinstance(manifest.get(part), dict) else manifest[part] for part in ("files", "wheels"))
+    files = {name: value for name, value in files.items() if isinstance(value, str) and ".." not in Path(name).parts}
+    sound = {
+        name: entry
+        for name, entry in wheels.items()
+        if isinstance(entry, dict) and isinstance(entry.get("version"), str) and entry.get("file") in files
+    }
+    return {**manifest, "files": files, "wheels": sound}
 
 
-def install(folder: Path, wheel: str, sha256: str, needs: list) -> list:
+def install(folder: Path, wheel: str, sha256: str, needs: list, git: str = "unknown") -> list:
     """Install our wheel and the wanted third-party ones that the image lacks; returns the names of those installed.
 
-    A file whose hash is not the manifest's is left out, and so is a wheel of ours of another state than this notebook.
+    A file whose hash is not the manifest's is left out. A wheel of ours of another state than this notebook's is taken,
+    and said. Where pip fails on ours, it is unpacked.
     """
     manifest, wanted = read_manifest(folder), {}
+    own = [name for name in manifest["files"] if name.startswith("arc_helpers-") and name.endswith(".whl")]
     if manifest["files"].get(wheel) == sha256:
-        wanted["arc-helpers"] = wheel
-    else:
-        say("the dataset is STALE: its arc_helpers is not this notebook's")
+        own = [wheel]
+    elif own:
+        theirs = manifest.get("git", "unknown")
+        say(f"the dataset is STALE: its arc_helpers is of {theirs}, this notebook of {git}: attach its newest version")
+    wanted.update({"arc-helpers": own[0]} if own else {})
     for name in needs:
-        entry = manifest.get("wheels", {}).get(name)
+        entry = manifest["wheels"].get(name)
         if entry is None:
             say(f"{name} is not in the dataset")
         elif not have(name, entry["version"]):
@@ -237,7 +355,10 @@ def install(folder: Path, wheel: str, sha256: str, needs: list) -> list:
             sound[name] = folder / file
         else:
             say(f"{file} is DAMAGED or missing: left out")
-    return pip(sound)
+    done = pip(sound)
+    if "arc-helpers" in sound and "arc-helpers" not in done:
+        done.append(unpack(sound["arc-helpers"]))
+    return done
 
 
 def pip(wheels: dict) -> list:
@@ -268,7 +389,7 @@ def have(name: str, version: str) -> bool:
         return False
 
 
-def hash_of(path: Path) -> str | None:
+def hash_of(path: Path) -> "str | None":
     """sha256 of a file, None where there is none."""
     try:
         with open(path, "rb") as file:
@@ -277,14 +398,15 @@ def hash_of(path: Path) -> str | None:
         return None
 
 
-def use_embedded(archive: zipfile.ZipFile) -> str:
-    """Unpack the copy of `arc_helpers` in the notebook and import from it."""
-    folder = root() / "temp" / "arc_helpers_embedded"  # not under working, where every file becomes an output
+def unpack(wheel: Path) -> str:
+    """Import from a wheel of ours without pip."""
+    folder = root() / "temp" / "arc_helpers_unpacked"  # not under working, where every file becomes an output
     folder.mkdir(parents=True, exist_ok=True)
-    archive.extractall(folder)
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
     sys.path.insert(0, str(folder))
-    say("arc_helpers is the copy in this notebook")
-    return str(folder)
+    say(f"arc_helpers is unpacked from {wheel.name}")
+    return "arc-helpers, unpacked"
 
 
 # --- cells that cannot end a scored run

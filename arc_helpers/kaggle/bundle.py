@@ -1,23 +1,21 @@
 """From the repository to what is uploaded: a dataset with wheels and a model, and a folder a kernel."""
 
-import base64
 import json
 import logging
 import shutil
-import textwrap
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from arc_helpers.kaggle import bootstrap
 from arc_helpers.kaggle.bootstrap import MARK
 from arc_helpers.kaggle.kernels import NOBODY, TABLE, Kernel, Table, missing_wheels, read_table
 from arc_helpers.kaggle.wheels import (
     KAGGLE_PYTHON,
     WHEELS,
     build_own,
-    embedded_copy,
     fetch,
     package_files,
     pinned,
@@ -27,22 +25,21 @@ from arc_helpers.runs import ConfigError, atomic_write_json, built_folder, git_v
 
 BUILD = "kaggle/build"
 MAX_NOTEBOOK = 1_000_000  # bytes; Kaggle refuses sources from 1 MB on
+PARAMETERS = {"parameters", "injected-parameters"}
 UNTAGGED = {"cell_type": "code", "execution_count": None, "outputs": []}
 
-BOOTSTRAP = '''\
-# A valid submission first, then wheels from the attached dataset; COPY is the source of arc_helpers (a zip), for when
-# the dataset is missing or of another state. arc_helpers/kaggle/bootstrap.py is what runs here.
-import base64, io, sys, types, zipfile
+BOOTSTRAP = """\
+# Kaggle: a valid submission first, then what the attached dataset brings. The story goes on below this cell. The text
+# is arc_helpers/kaggle/bootstrap.py, which runs before anything of ours is installed.
+import sys, types
 
-COPY = """
-{copy}
-"""
-archive = zipfile.ZipFile(io.BytesIO(base64.b64decode(COPY)))
 bootstrap = sys.modules["bootstrap"] = types.ModuleType("bootstrap")
-exec(archive.read("arc_helpers/kaggle/bootstrap.py"), vars(bootstrap))
-bootstrap.start(archive, wheel={wheel!r}, sha256={sha256!r},
+exec(r'''
+{source}
+''', vars(bootstrap))
+bootstrap.start(wheel={wheel!r}, sha256={sha256!r}, git={git!r},
                 needs={needs!r}, competition={competition!r})
-'''
+"""
 MODE = """\
 from arc_helpers.kaggle import submission_mode
 
@@ -76,10 +73,9 @@ def build(
     if missing := missing_wheels(table.kernels, versions):
         raise ConfigError(f"{TABLE}: wheels: {', '.join(missing)} not in {WHEELS}")
     folder = built_folder(folder, "kaggle bundle")
-    files = package_files()  # once, so that wheel and copy are of one state
+    files = package_files()
     own, wheel_bytes = write_dataset(folder / "dataset", table, files, versions, python, user)
-    copy = embedded_copy(files)
-    folders = {k.slug: write_kernel(folder / k.slug, k, table, own, copy, user) for k in kernels}
+    folders = {k.slug: write_kernel(folder / k.slug, k, table, own, user) for k in kernels}
     return Bundle(folder / "dataset", folders, tuple(left_out), time.monotonic() - start, wheel_bytes)
 
 
@@ -118,7 +114,7 @@ def write_dataset(
     return own, sum(path.stat().st_size for path in folder.glob("*.whl"))
 
 
-def write_kernel(folder: Path, kernel: Kernel, table: Table, own: Path, copy: bytes, user: str | None) -> Path:
+def write_kernel(folder: Path, kernel: Kernel, table: Table, own: Path, user: str | None) -> Path:
     """One kernel's folder: the notebook with its parameters and our cells, and its metadata."""
     import papermill
 
@@ -129,7 +125,7 @@ def write_kernel(folder: Path, kernel: Kernel, table: Table, own: Path, copy: by
     papermill.execute_notebook(notebook.path, target, values, prepare_only=True, progress_bar=False)
     prepared = json.loads(target.read_text(encoding="utf-8"))
     prepared["metadata"].pop("papermill", None)  # paths of this machine
-    add_cells(prepared, kernel, notebook.name, own, copy)
+    add_cells(prepared, kernel, notebook.name, own)
     text = json.dumps(prepared, indent=1, ensure_ascii=False) + "\n"
     if len(text.encode()) > MAX_NOTEBOOK:
         raise ConfigError(f"{target.name}: {len(text.encode()):,} bytes, Kaggle takes {MAX_NOTEBOOK:,}")
@@ -138,20 +134,24 @@ def write_kernel(folder: Path, kernel: Kernel, table: Table, own: Path, copy: by
     return folder
 
 
-def add_cells(notebook: dict[str, Any], kernel: Kernel, name: str, own: Path, copy: bytes) -> None:
-    """Put the bootstrap first, submission mode after the parameters, the last check last; guard what is between."""
+def add_cells(notebook: dict[str, Any], kernel: Kernel, name: str, own: Path) -> None:
+    """Put the bootstrap under the title, submission mode after the parameters, the last check last; guard the rest."""
     own_facts = {"wheel": own.name, "sha256": sha256(own), "needs": kernel.wheels, "competition": kernel.competition}
     facts = {**kernel.model_dump(), **own_facts, "notebook": name}
-    facts["copy"] = "\n".join(textwrap.wrap(base64.b64encode(copy).decode(), 120))
+    facts |= {"source": Path(bootstrap.__file__).read_text(encoding="utf-8").strip(), "git": git_version()}
     cells = notebook["cells"]
     injected = [i for i, cell in enumerate(cells) if "injected-parameters" in cell["metadata"].get("tags", [])]
     tagged = [i for i, cell in enumerate(cells) if "parameters" in cell["metadata"].get("tags", [])]
     after = (injected or tagged)[-1] + 1
-    for cell in cells[after:]:
-        if cell["cell_type"] == "code":
+    for cell in cells:
+        if cell["cell_type"] == "code" and not {"parameters", "injected-parameters"} & set(
+            cell["metadata"].get("tags", [])
+        ):
             cell["source"] = "%%guarded\n" + "".join(cell["source"])
     cells.insert(after, _cell("submission-mode", "%%guarded\n" + MODE.format(**facts)))
-    cells.insert(0, _cell("bootstrap", BOOTSTRAP.format(**facts)))
+    start = _cell("bootstrap", BOOTSTRAP.format(**facts))
+    start["metadata"] |= {"_kg_hide-input": True, "jupyter": {"source_hidden": True}}
+    cells.insert(1, start)  # below the title
     cells.append(_cell("finish", FINISH.format(**facts)))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from arc_helpers.arc import FALLBACK, load_tasks, num_tests_of, validate_submission
 from arc_helpers.kaggle.bundle import write_dataset, write_kernel
 from arc_helpers.kaggle.kernels import Dataset, Kernel, read_table
-from arc_helpers.kaggle.wheels import LOCAL_PYTHON, embedded_copy, package_files, pinned
+from arc_helpers.kaggle.wheels import LOCAL_PYTHON, package_files, pinned
 from arc_helpers.runs import built_folder, project_root, read_jsonl, resolve_path
 
 USER = "rehearsal"
@@ -139,7 +139,7 @@ def rehearse(folder: str | Path = ROOM, only: str = "", layouts: Sequence[str] =
         if not scenario.name.startswith(only):
             continue
         kernel = row.model_copy(update={"parameters": scenario.parameters, "wheels": scenario.wheels})
-        built = write_kernel(folder / scenario.name.split()[0], kernel, table, own, embedded_copy(files), USER)
+        built = write_kernel(folder / scenario.name.split()[0], kernel, table, own, USER)
         for layout in layouts:
             stage = set_stage(
                 folder / f"{built.name}-{layout}", layout, kernel, table.dataset, folder / "dataset", image

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from arc_helpers.arc import load_tasks, write_tasks
+from arc_helpers.arc import MAX_SIDE, load_tasks, write_tasks
 from arc_helpers.kaggle import bootstrap
 from arc_helpers.kaggle.secrets import provide_tokens
-from arc_helpers.runs import load_profile, output_path, resolve_path
+from arc_helpers.runs import atomic_write_json, load_profile, output_path, resolve_path
 from arc_helpers.runs.config import section
 
 RESERVE = 1800.0  # seconds before Kaggle's limit at which a run ends by itself: 11 h 30 of 12 h
@@ -37,6 +37,7 @@ def parameters(
     }
     challenges = bootstrap.find_challenges(competition) if competition else None
     if challenges is not None:
+        challenges = as_wanted(challenges, competition)
         chosen["data_dir"] = (str(challenges), "the hidden tasks" if rerun else "the public test file")
         chosen["solutions"] = ("", "nobody has any")
         chosen["frontier"] = (0, "a look at other depths takes time from the tasks")
@@ -44,6 +45,10 @@ def parameters(
             chosen["source"] = (str(write_subsets(challenges, asked)), "the test file as a subset of its own")
             chosen["subsets"] = (f"{asked['subsets']},{HIDDEN}", "demonstrations of the hidden tasks are learned, too")
             chosen["test_set_name"] = (HIDDEN, "what is answered")
+    if challenges is not None and rerun:
+        for name, lifted in every_task(asked).items():
+            why = f"{name} = {asked[name]!r} WOULD ANSWER FEWER TASKS THAN THE FILE HOLDS: it is lifted"
+            chosen[name] = (lifted, why)
     if competition is None or rerun:
         limit, why = seconds_left(hours * 3600 - RESERVE), f"half an hour less than {hours:g} h, from the first cell on"
     else:
@@ -70,6 +75,28 @@ def parameters(
     for name in provide_tokens(asked):
         print(f"submission mode: {name} is set")  # the name, never the token
     return {name: value for name, (value, _) in chosen.items()}
+
+
+def every_task(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What limits the tasks of a run, with the value that lifts it."""
+    all_sides = 0 if "task_ids" in asked else MAX_SIDE  # 02 takes 0 for no limit; 03's is the side of its canvas
+    lifted = {"max_tasks": 0, "task_ids": "", "max_side": all_sides}
+    return {name: value for name, value in lifted.items() if asked.get(name) not in (None, "", 0, value)}
+
+
+def as_wanted(challenges: Path, competition: str | None) -> Path:
+    """The test file itself where it asks what the sample submission wants answered; else one that does: of a task that
+    is missing or has another number of test inputs, only that number is there, so that it gets fallback answers."""
+    mount = bootstrap.find_mount(competition)
+    content, wanted = bootstrap.read_json(challenges), bootstrap.read_sample(mount) if mount else None
+    asked = bootstrap.questions_asked(content)
+    if not wanted or not asked or (wanted == asked and isinstance(content, dict)):
+        return challenges
+    tasks = {task["id"]: task for task in content} if isinstance(content, list) else content
+    fitted = {i: tasks[i] if asked.get(i) == n else {"test": [None] * n} for i, n in wanted.items()}
+    path = bootstrap.root() / "temp" / "arc_as_wanted_challenges.json"  # where no output goes
+    atomic_write_json(path, fitted, indent=None)
+    return path
 
 
 def write_subsets(challenges: Path, asked: Mapping[str, Any]) -> Path:

@@ -1,14 +1,12 @@
 """Wheels: the third-party ones that Kaggle's image lacks, fetched for its Python, and our own."""
 
 import hashlib
-import io
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,7 +18,6 @@ KAGGLE_PYTHON = "3.12"
 LOCAL_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 #: newest first; Kaggle's image is Ubuntu 22.04 (glibc 2.35)
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_24_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of every file in the embedded copy, so that the same code is the same bytes
 
 
 def pinned(path: str | Path = WHEELS) -> dict[str, str]:
@@ -59,22 +56,11 @@ def fetch(folder: Path, versions: dict[str, str], python: str = KAGGLE_PYTHON) -
 
 
 def package_files() -> dict[str, bytes]:
-    """What our wheel and the embedded copy hold: {path: content} of the modules, and of the profiles, which are
+    """What our wheel holds: {path: content} of the modules, and of the profiles, which are
     outside of the package in the repository and inside of it everywhere else."""
     modules = {f"arc_helpers/{path.relative_to(PACKAGE)}": path for path in PACKAGE.rglob("*.py")}
     profiles = {f"arc_helpers/configs/{path.name}": path for path in (PACKAGE.parent / "configs").glob("*.yaml")}
     return {name: path.read_bytes() for name, path in sorted((modules | profiles).items())}
-
-
-def embedded_copy(files: Mapping[str, bytes]) -> bytes:
-    """`arc_helpers` as a zip: the same bytes for the same files."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for name, content in sorted(files.items()):
-            info = zipfile.ZipInfo(name, EPOCH)
-            info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, content, compresslevel=9)
-    return buffer.getvalue()
 
 
 def build_own(folder: Path, files: Mapping[str, bytes]) -> Path:

@@ -1,11 +1,9 @@
 """The first cell of a kernel: a valid submission before anything else, and no failure in it ends the run."""
 
 import ast
-import io
 import json
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +15,7 @@ from arc_helpers.arc import load_tasks, num_tests_of, validate_submission
 from arc_helpers.kaggle import bootstrap
 
 COMPETITION = "arc-prize-2026-arc-agi-2"
+WHEEL = "arc_helpers-0.1.0-py3-none-any.whl"
 GRID = [[1, 2], [3, 4]]
 GOOD = {"attempt_1": GRID, "attempt_2": [[0]]}
 NONE = {"attempt_1": [[0]], "attempt_2": [[0]]}
@@ -44,7 +43,9 @@ def test_it_knows_the_standard_library_only_and_python_3_11():
 
 def test_the_fallback_is_valid_in_both_layouts(kaggle_root, challenges):
     line = bootstrap.write_fallback(COMPETITION)
-    assert "valid for arc-agi_test_challenges.json, 0 of 4 tasks" in line
+    assert line == (
+        "fallback: submission.json is valid for 4 tasks, 0 are answered; the tasks are in arc-agi_test_challenges.json"
+    )
     assert problems(kaggle_root, challenges) == []
     assert submission(kaggle_root) == {"one": [NONE], "two": [NONE, NONE], "bad": [NONE] * 3, "seven": [NONE]}
 
@@ -54,13 +55,13 @@ def test_the_file_of_the_named_competition_comes_first(kaggle_root, challenges):
     other.mkdir(parents=True)
     (other / "a_test_challenges.json").write_text("{}")
     assert bootstrap.find_challenges(COMPETITION) == challenges
-    assert bootstrap.find_challenges("not-mounted") is not None, "any test file is better than none"
+    assert bootstrap.find_challenges("not-mounted") is None, "another competition's tasks are not ours"
 
 
 def test_answers_that_are_there_are_kept_and_only_broken_ones_replaced(kaggle_root, challenges):
     held = {"one": [GOOD], "two": [GOOD], "bad": [GOOD, GOOD, {"attempt_1": [[10]], "attempt_2": [[0]]}], "extra": []}
     (kaggle_root / "working/submission.json").write_text(json.dumps(held))
-    assert "1 of 4 tasks" in bootstrap.write_fallback(COMPETITION)
+    assert "4 tasks, 1 are answered" in bootstrap.write_fallback(COMPETITION)
     assert problems(kaggle_root, challenges) == []
     assert submission(kaggle_root) == {"one": [GOOD], "two": [NONE] * 2, "bad": [NONE] * 3, "seven": [NONE]}
 
@@ -83,14 +84,12 @@ def test_a_grid_is_what_the_validator_takes(grid):
     assert bootstrap.is_grid(grid) == (validate_submission(answer, {"t": 1}) == [])
 
 
-def test_a_test_file_that_is_missing_or_broken_is_said(kaggle_root, capsys):
+def test_what_is_missing_is_said(kaggle_root, capsys):
     assert bootstrap.write_fallback(None) == "no submission: this kernel takes part in no competition"
-    bootstrap.write_fallback(COMPETITION)
-    assert f"NO SUBMISSION: no *test_challenges*.json under {kaggle_root / 'input'}" in capsys.readouterr().out
+    assert f"NO SUBMISSION: {COMPETITION} is not attached" in bootstrap.write_fallback(COMPETITION)
     (kaggle_root / "input" / COMPETITION).mkdir()
     (kaggle_root / "input" / COMPETITION / "x_test_challenges.json").write_text("[1]")
-    bootstrap.write_fallback(COMPETITION)
-    assert "NO SUBMISSION" in capsys.readouterr().out
+    assert "NO SUBMISSION: neither a sample submission nor one test file" in bootstrap.write_fallback(COMPETITION)
     assert not (kaggle_root / "working/submission.json").exists()
 
 
@@ -139,7 +138,7 @@ def dataset(kaggle_root) -> Path:
     """A dataset of ours: a wheel that is not installed here, and one that is."""
     folder = kaggle_root / "input/datasets/somebody/arc-helpers-wheels"
     folder.mkdir(parents=True)
-    for name in ("arc_helpers.whl", "nowhere.whl", "numpy.whl"):
+    for name in (WHEEL, "nowhere.whl", "numpy.whl"):
         (folder / name).write_text(name)
     write_manifest(folder)
     return folder
@@ -148,7 +147,7 @@ def dataset(kaggle_root) -> Path:
 def write_manifest(folder: Path, **changes) -> None:
     hashes = {path.name: bootstrap.hash_of(path) for path in folder.glob("*.whl")}
     wheels = {name: {"version": "0.1", "file": f"{name}.whl"} for name in ("nowhere", "numpy")}
-    manifest = {"bundle": bootstrap.MARK, "wheels": wheels, "files": hashes, **changes}
+    manifest = {"bundle": bootstrap.MARK, "git": "old5678", "wheels": wheels, "files": hashes, **changes}
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -161,18 +160,19 @@ def installed(monkeypatch) -> dict:
 
 
 def install(folder: Path, needs: list[str], sha256: str | None = None) -> list[str]:
-    own = sha256 or bootstrap.hash_of(folder / "arc_helpers.whl")
-    return bootstrap.install(folder, "arc_helpers.whl", own, needs)
+    own = sha256 or bootstrap.hash_of(folder / WHEEL)
+    return bootstrap.install(folder, WHEEL, own, needs, "new1234")
 
 
 def test_only_what_the_image_lacks_is_installed(dataset, installed):
     assert install(dataset, ["nowhere", "numpy"]) == ["arc-helpers", "nowhere"]
-    assert installed == {"arc-helpers": dataset / "arc_helpers.whl", "nowhere": dataset / "nowhere.whl"}
+    assert installed == {"arc-helpers": dataset / WHEEL, "nowhere": dataset / "nowhere.whl"}
 
 
-def test_a_stale_dataset_keeps_its_other_wheels(dataset, installed, capsys):
-    assert install(dataset, ["nowhere"], sha256="0" * 64) == ["nowhere"]
-    assert "STALE" in capsys.readouterr().out
+def test_a_stale_dataset_is_taken_and_said(dataset, installed, capsys):
+    assert install(dataset, ["nowhere"], sha256="0" * 64) == ["arc-helpers", "nowhere"]
+    said = capsys.readouterr().out
+    assert "the dataset is STALE: its arc_helpers is of old5678, this notebook of new1234" in said
 
 
 def test_a_damaged_wheel_is_left_out(dataset, installed, capsys):
@@ -191,17 +191,17 @@ def test_the_dataset_of_this_notebook_wins_and_foreign_ones_are_ignored(dataset,
     foreign = kaggle_root / "input/foreign"
     for folder in (old, foreign):
         folder.mkdir()
-        (folder / "arc_helpers.whl").write_text("another")
+        (folder / WHEEL).write_text("another")
     write_manifest(old)
     write_manifest(foreign, bundle="somebody else's")
-    own = bootstrap.hash_of(dataset / "arc_helpers.whl")
+    own = bootstrap.hash_of(dataset / WHEEL)
     assert bootstrap.find_bundle(own) == dataset
     assert bootstrap.find_bundle("0" * 64) == old, "a stale one is better than none"
 
 
 def test_without_a_dataset_it_says_so(kaggle_root, capsys):
     assert bootstrap.find_bundle("0" * 64) is None
-    assert "not attached" in capsys.readouterr().out
+    assert "NOT ATTACHED" in capsys.readouterr().out
 
 
 def test_a_bad_wheel_costs_itself_only(monkeypatch, capsys):
@@ -243,14 +243,21 @@ def run_cell(root: Path, source: str) -> str:
 def test_the_cell_runs_without_dataset_and_without_torch(built, kaggle_root, challenges):
     notebook = next(path for slug, path in built.kernels.items() if "t4x2" in slug)
     cells = json.loads(next(notebook.glob("*.ipynb")).read_text())["cells"]
-    source = cells[0]["source"] + "\nimport arc_helpers\nprint(arc_helpers.__file__)\n" + cells[-1]["source"]
-    said = run_cell(kaggle_root, source)
-    assert "arc_helpers is the copy in this notebook" in said
-    assert str(kaggle_root / "temp/arc_helpers_embedded/arc_helpers/__init__.py") in said
+    said = run_cell(kaggle_root, cells[1]["source"] + "\n" + cells[-1]["source"])
+    assert "the dataset is NOT ATTACHED" in said
     assert problems(kaggle_root, challenges) == []
     assert {p.name for p in (kaggle_root / "working").iterdir()} == {"submission.json", "report"}
     report = json.loads((kaggle_root / "working/report/bootstrap.json").read_text())
     assert report["dataset"] is None and report["gpus"] == [] and not report["rerun"]
+
+
+def test_where_pip_fails_our_wheel_is_unpacked(built, kaggle_root, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(bootstrap, "pip", lambda wheels: [])
+    (wheel,) = built.dataset.glob("arc_helpers-*.whl")
+    done = bootstrap.install(built.dataset, wheel.name, bootstrap.hash_of(wheel), [])
+    assert done == ["arc-helpers, unpacked"] and (Path(sys.path[0]) / "arc_helpers/__init__.py").is_file()
+    assert not Path(sys.path[0]).is_relative_to(kaggle_root / "working")
 
 
 # --- cells that cannot end a scored run
@@ -288,13 +295,3 @@ def test_in_any_other_run_a_failure_is_one(shell, capsys):
 def test_a_cell_that_is_no_python_is_a_failure_too(shell, monkeypatch):
     monkeypatch.setenv("KAGGLE_IS_COMPETITION_RERUN", "1")
     assert shell.run_cell("%%guarded\nthis is no python").success
-
-
-def test_an_archive_is_unpacked_where_no_output_goes(kaggle_root, monkeypatch):
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("some_package/__init__.py", "")
-        folder = bootstrap.use_embedded(archive)
-    assert sys.path[0] == folder and (Path(folder) / "some_package/__init__.py").is_file()
-    assert not Path(folder).is_relative_to(kaggle_root / "working")

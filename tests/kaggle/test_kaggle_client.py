@@ -67,7 +67,7 @@ def test_the_real_client_accepts_every_kernel(built, api, capsys):
         assert request.session_timeout_seconds == kernel.hours * 3600
         cells = json.loads(request.text)["cells"]
         assert not any(cell.get("outputs") for cell in cells)
-        assert "bootstrap.start(archive" in cells[0]["source"]
+        assert "bootstrap.start(wheel=" in cells[1]["source"]
     assert len(api.sent) == len(built.kernels) >= 5
     assert "does not resolve" not in capsys.readouterr().out
 

@@ -156,3 +156,18 @@ def test_no_token_is_in_what_we_upload(built):
         cells = json.loads((folder / f"{slug}.ipynb").read_text())["cells"]
         text = "\n".join("".join(cell["source"]) for cell in cells[1:])
         assert not any(word in text for word in words)
+
+
+@pytest.mark.parametrize(("name", "value", "lifted"), [("max_tasks", 4, 0), ("max_side", 10, 0), ("task_ids", "a", "")])
+def test_a_rerun_that_would_answer_fewer_tasks_shouts_and_answers_all(
+    kaggle_root, challenges, rerun, capsys, name, value, lifted
+):
+    assert chosen({name: value})[name] == lifted
+    assert f"{name} = {value!r} WOULD ANSWER FEWER TASKS THAN THE FILE HOLDS" in capsys.readouterr().out
+    assert name not in chosen()
+
+
+def test_03_answers_tasks_of_every_size_in_the_rerun(kaggle_root, challenges, rerun):
+    given = {name: None for name in ("out_dir", *knob_names("trm_pretrain"))} | {"profile": "tiny"}
+    values = submission_mode.parameters(given, **{**ROW, "notebook": "03_trm_pretrain"})
+    assert values["max_side"] == 30
