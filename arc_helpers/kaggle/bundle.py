@@ -144,9 +144,7 @@ def add_cells(notebook: dict[str, Any], kernel: Kernel, name: str, own: Path) ->
     tagged = [i for i, cell in enumerate(cells) if "parameters" in cell["metadata"].get("tags", [])]
     after = (injected or tagged)[-1] + 1
     for cell in cells:
-        if cell["cell_type"] == "code" and not {"parameters", "injected-parameters"} & set(
-            cell["metadata"].get("tags", [])
-        ):
+        if cell["cell_type"] == "code" and not PARAMETERS & set(cell["metadata"].get("tags", [])):
             cell["source"] = "%%guarded\n" + "".join(cell["source"])
     cells.insert(after, _cell("submission-mode", "%%guarded\n" + MODE.format(**facts)))
     start = _cell("bootstrap", BOOTSTRAP.format(**facts))
