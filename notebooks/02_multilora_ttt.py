@@ -64,7 +64,9 @@ form: str = None  # how a task is put: in_context, pairs (single pairs behind a 
 patience: int = None  # steps without a new lowest loss after which an adapter has learned enough; 0 = all steps
 grouping: str = None  # what tasks that train together share: length, size, palette, family or random (nothing)
 group_steps: int = None  # steps of one adapter on all tasks of a group before it is split into one a task; 0 = none
-max_tokens: int = None  # padded tokens a step of a group; 0 = no limit
+group_tokens: int = None  # padded tokens that a group may have; 0 = no limit
+tokens_at_once: int = None  # padded tokens that go through the model at once; None = what the memory holds
+activation_checkpointing: str = None  # auto, on or off: compute layers again in backward, to save memory
 
 views: int = None  # augmented views that vote, 1 to 16
 strategy: str = None  # decoding in each view: greedy (one answer), beam or dfs (all likely ones)

@@ -115,7 +115,12 @@ class MultiloraTttKnobs(Knobs):
     """02_multilora_ttt: test-time training, K adapters at once."""
 
     inputs = ("model_dir", "data_dir")
-    may_change = frozenset({"deadline_seconds", "workers", "ray_address", "solutions", "control", "frontier"})
+    may_change = frozenset(
+        {
+            *{"deadline_seconds", "workers", "ray_address", "solutions", "control", "frontier"},
+            *{"tokens_at_once", "activation_checkpointing"},
+        }
+    )
 
     model_dir: str = Field(min_length=1, description="Hugging Face folder of the base model")
     prompt_form: PromptForm = Field(description="how tasks are spelled; auto = as the model was trained")
@@ -137,7 +142,9 @@ class MultiloraTttKnobs(Knobs):
     patience: Limit = Field(description="steps without a new lowest loss that end a training; 0 = all steps")
     grouping: Literal["length", "size", "palette", "family", "random"] = Field(description="what a group's tasks share")
     group_steps: int = Field(ge=0, description="steps of one adapter on a whole group before it is split; 0 = none")
-    max_tokens: Limit = Field(description="padded tokens a step of a group; 0 = no limit")
+    group_tokens: Limit = Field(description="padded tokens that a group may have; 0 = no limit")
+    tokens_at_once: Positive | None = Field(description="padded tokens through the model at once; null = what fits")
+    activation_checkpointing: Literal["auto", "on", "off"] = Field(description="compute layers again to save memory")
     views: int = Field(ge=1, le=16, description="augmented views that vote")
     strategy: Literal["greedy", "beam", "dfs"] = Field(description="decoding: one answer a view, a beam, or a search")
     min_prob: float = Field(gt=0, lt=1, description="dfs: every answer that is at least as likely")

@@ -1,13 +1,15 @@
 """From trained adapters to two attempts: every test input in every view, turned back, ranked."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from arc_helpers.arc import FALLBACK, Task, Transform, as_grid
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.lm.prompt import Encoded, TaskTooLong
+from arc_helpers.ttt.decode import Generated
+from arc_helpers.ttt.limits import Limits, rows_that_fit
 from arc_helpers.ttt.multilora import MultiLoRAModel
 from arc_helpers.ttt.pools import questions
 from arc_helpers.ttt.result import TaskResult
@@ -29,74 +31,133 @@ class _Job:
     prompt: Encoded
     room: int  # tokens the answer may take
 
+    @property
+    def at(self) -> tuple[int, int]:
+        """The slot and the test input."""
+        return self.slot, self.test_index
+
 
 def answer_group(
-    model: MultiLoRAModel, tasks: Sequence[Task], results: Sequence[TaskResult], settings: TTTSettings
-) -> None:
-    """Decode every test input of every task in every view, in one batch, each with its task's adapter; then turn
-    the answers back and vote. Fills `ranked`, `attempts` and `notes` of the results."""
-    lm = model.lm
-    jobs: list[_Job] = []
-    for slot, (task, result) in enumerate(zip(tasks, results, strict=True)):
-        jobs += _jobs(lm, slot, task, settings, result.notes)
+    model: MultiLoRAModel,
+    tasks: Sequence[Task],
+    results: Sequence[TaskResult],
+    settings: TTTSettings,
+    limits: Limits | None = None,
+    only: Collection[tuple[int, int]] | None = None,
+) -> list[tuple[int, int]]:
+    """Decode every test input of every task in every view, each with its task's adapter, as many at once as there is
+    memory for; then turn the answers back and vote. Fills `ranked`, `attempts` and `notes` of the results.
+
+    only: (task, number) of the test inputs to answer; None for all. A view that does not fit is left out; where none of
+    a test input does, its prompt loses demonstrations. Returns the test inputs whose bare question does not fit.
+    """
+    limits = limits or Limits.of(settings)
+    asked = [(slot, i) for slot, task in enumerate(tasks) for i in range(len(task.test))]
+    asked = asked if only is None else [at for at in asked if at in set(only)]
+    jobs = {at: _jobs(model.lm, *at, tasks[at[0]], settings, results[at[0]].notes) for at in asked}
+    too_long = {at for at, own in jobs.items() if not own}
     candidates: dict[tuple[int, int], list[Candidate]] = {}
-    if jobs:
-        decoded = answers_with_lora(
-            settings.strategy,
-            model,
-            [j.prompt.input_ids for j in jobs],
-            [j.slot for j in jobs],
-            [j.room for j in jobs],
-            min_prob=settings.min_prob,
-        )
-        for job, answer in ((job, answer) for job, own in zip(jobs, decoded, strict=True) for answer in own):
-            grid = lm.prompt_form.answer_grid([*answer.token_ids, lm.prompt_form.end]) if answer.finished else None
-            if grid is not None:
-                mean = answer.logprob / (len(answer.token_ids) + 1)
-                candidate = Candidate(job.view.inverse.grid(grid), job.view.name, mean)
-                candidates.setdefault((job.slot, job.test_index), []).append(candidate)
-    for slot, (task, result) in enumerate(zip(tasks, results, strict=True)):
-        voted = [vote(candidates.get((slot, i), []), task.train) for i in range(len(task.test))]
+    answered: list[_Job] = []
+    while waiting := [job for own in jobs.values() for job in own]:
+        for job, answers in zip(waiting, _decoded(model, waiting, settings, limits), strict=True):
+            if answers is not None:
+                answered.append(job)
+                candidates.setdefault(job.at, []).extend(_candidates(model.lm, job, answers))
+        stuck = {at: own for at, own in jobs.items() if own and at not in candidates}
+        jobs = {
+            at: _shorter_jobs(model.lm, own, tasks[at[0]], settings, results[at[0]].notes) for at, own in stuck.items()
+        }
+    for task, result in zip(tasks, results, strict=True):
+        result.ranked = result.ranked or [[] for _ in task.test]
+    for slot, i in candidates:
+        voted = vote(candidates[slot, i], tasks[slot].train)
         # a search may propose many grids; those with fewest votes are not worth a score
-        result.ranked = [
-            same_size_first(v, task.train, t.input)[:MOST_SCORED] for v, t in zip(voted, task.test, strict=True)
-        ]
+        voted = same_size_first(voted, tasks[slot].train, tasks[slot].test[i].input)[:MOST_SCORED]
+        results[slot].ranked[i] = voted
     if settings.select == "product":
-        _rank_by_product(model, jobs, results)
-        for task, result in zip(tasks, results, strict=True):
-            result.ranked = [
-                same_size_first(r, task.train, t.input) for r, t in zip(result.ranked, task.test, strict=True)
-            ]
+        _rank_by_product(model, answered, results, limits)
+        for slot, i in candidates:
+            task, ranked = tasks[slot], results[slot].ranked
+            ranked[i] = same_size_first(ranked[i], task.train, task.test[i].input)
     for result in results:
         result.attempts = [two_attempts(ranked) or (as_grid(FALLBACK),) * 2 for ranked in result.ranked]
+    return [at for at in asked if at not in candidates and at not in too_long]
 
 
-def _rank_by_product(model: MultiLoRAModel, jobs: Sequence[_Job], results: Sequence[TaskResult]) -> None:
-    """Score every candidate of a test input in all of its views, and order them by the sum."""
-    prompt_form = model.lm.prompt_form
+def _decoded(model: MultiLoRAModel, jobs: Sequence[_Job], settings: TTTSettings, limits: Limits):
+    """The answers to each job, None where it does not fit into the memory."""
+
+    def decode(some: Sequence[_Job]) -> list[list[Generated]]:
+        return answers_with_lora(
+            settings.strategy,
+            model,
+            [j.prompt.input_ids for j in some],
+            [j.slot for j in some],
+            [j.room for j in some],
+            min_prob=settings.min_prob,
+        )
+
+    lengths = [len(job.prompt) for job in jobs]
+    most = rows_that_fit(model.lm, settings, max(lengths), max(job.room for job in jobs))
+    return limits.in_pieces(jobs, lengths, decode, most)
+
+
+def _candidates(lm: LoadedLM, job: _Job, answers: Sequence[Generated]) -> Iterator[Candidate]:
+    """Valid grids among the answers, turned back."""
+    for answer in answers:
+        grid = lm.prompt_form.answer_grid([*answer.token_ids, lm.prompt_form.end]) if answer.finished else None
+        if grid is not None:
+            mean = answer.logprob / (len(answer.token_ids) + 1)
+            yield Candidate(job.view.inverse.grid(grid), job.view.name, mean)
+
+
+def _rank_by_product(
+    model: MultiLoRAModel, jobs: Sequence[_Job], results: Sequence[TaskResult], limits: Limits
+) -> None:
+    """Score every candidate of a test input in all of its views, and order them by the sum. A view for which there is
+    no memory counts for none of them."""
+    form = model.lm.prompt_form
     answers = [
-        [prompt_form.output_ids(job.view.grid(r.grid)) for r in ranked]
+        [np.append(form.grid_ids(job.view.grid(r.grid)), form.end) for r in results[job.slot].ranked[job.test_index]]
         for job in jobs
-        for ranked in [results[job.slot].ranked[job.test_index]]
     ]
-    scores = score_answers(model, [j.prompt.input_ids for j in jobs], [j.slot for j in jobs], answers)
+
+    def score(some: Sequence[int]) -> list[np.ndarray]:
+        prompts, slots = [jobs[i].prompt.input_ids for i in some], [jobs[i].slot for i in some]
+        return score_answers(model, prompts, slots, [answers[i] for i in some])
+
+    lengths = [len(job.prompt) * max(1, len(own)) for job, own in zip(jobs, answers, strict=True)]
+    scores = limits.in_pieces(range(len(jobs)), lengths, score)
     by_test: dict[tuple[int, int], list[np.ndarray]] = {}
-    for job, score in zip(jobs, scores, strict=True):
-        by_test.setdefault((job.slot, job.test_index), []).append(score)
+    for job, found in zip(jobs, scores, strict=True):
+        if found is not None:
+            by_test.setdefault(job.at, []).append(found)
     for (slot, i), views in by_test.items():
         results[slot].ranked[i] = product_of_experts(results[slot].ranked[i], np.stack(views))
 
 
-def _jobs(lm: LoadedLM, slot: int, task: Task, settings: TTTSettings, notes: list[str]) -> list[_Job]:
-    jobs = []
-    for i in range(len(task.test)):
-        room = min(lm.prompt_form.answer_room(task, i), max(1, lm.max_len // 2))
-        try:
-            for view, prompt in questions(lm, task, i, settings, room):
-                jobs.append(_Job(slot, i, view, prompt, room))
-        except TaskTooLong as error:
-            notes.append(f"test[{i}]: {error}")
-    dropped = max((job.prompt.dropped for job in jobs), default=0)
+def _jobs(
+    lm: LoadedLM, slot: int, test_index: int, task: Task, settings: TTTSettings, notes: list[str], room: int = 0
+) -> list[_Job]:
+    """A test input in every view; none, with a note, where its bare question is too long. room: 0 for the usual."""
+    room = room or min(lm.prompt_form.answer_room(task, test_index), max(1, lm.max_len // 2))
+    try:
+        asked = list(questions(lm, task, test_index, settings, room))
+    except TaskTooLong as error:
+        notes.append(f"test[{test_index}]: {error}")
+        return []
+    dropped = max((prompt.dropped for _, prompt in asked), default=0)
     if dropped:
         notes.append(f"{dropped} of {len(task.train)} demonstrations dropped to fit {lm.max_len} tokens")
-    return jobs
+    return [_Job(slot, test_index, view, prompt, room) for view, prompt in asked]
+
+
+def _shorter_jobs(
+    lm: LoadedLM, jobs: Sequence[_Job], task: Task, settings: TTTSettings, notes: list[str]
+) -> list[_Job]:
+    """The same test input with prompts of half the length."""
+    job, most = jobs[0], max(len(job.prompt) for job in jobs) // 2
+    shorter = replace(lm, max_len=most + job.room)
+    found = _jobs(shorter, job.slot, job.test_index, task, settings, notes, job.room)
+    notes += [f"out of memory: test[{job.test_index}] is asked in at most {most} tokens"] if found else []
+    return found

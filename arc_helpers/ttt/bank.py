@@ -23,7 +23,7 @@ class SlotBank(nn.Module):
         super().__init__()
         sizes = [torch.Size(shape).numel() for shape in shapes.values()]
         self.flat = torch.zeros(num_slots, sum(sizes), device=device, dtype=dtype)
-        self.grad = torch.zeros_like(self.flat)
+        self.grad: Tensor | None = torch.zeros_like(self.flat)
         ends = torch.tensor([0, *sizes]).cumsum(0).tolist()
         self._columns = {
             name: (slice(start, end), tuple(shape))
@@ -58,8 +58,15 @@ class SlotBank(nn.Module):
         """Copies of one slot's tensors, by name."""
         return {name: view[k].detach().clone() for name, view in self._views.items()}
 
+    def free_gradients(self) -> None:
+        """From now on there are none, and nothing can be trained."""
+        self.grad = None
+        for view in (*self._views.values(), *self._parts.values()):
+            view.grad = None
+
     def _view(self, name: str, first: int, end: int) -> nn.Parameter:
         columns, shape = self._columns[name]
         view = nn.Parameter(self.flat[first:end, columns].view(end - first, *shape))
-        view.grad = self.grad[first:end, columns].view(end - first, *shape)  # autograd adds to it in place
+        if self.grad is not None:
+            view.grad = self.grad[first:end, columns].view(end - first, *shape)  # autograd adds to it in place
         return view

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.lm.prompt import IGNORE, Encoded
+from arc_helpers.ttt.limits import fitting
 from arc_helpers.ttt.multilora import MultiLoRAModel, decoder_layers, per_slot_cross_entropy
 from arc_helpers.ttt.store import StateStore, Stored
 
@@ -83,7 +84,8 @@ def answer_logits(model: MultiLoRAModel, examples: Sequence[Example], slots: Ten
 def answer_features(lm: LoadedLM, examples: Sequence[Encoded], batch_tokens: int | None = None) -> list[AnswerFeatures]:
     """One forward of the base over all examples, in batches of at most `batch_tokens` padded tokens.
 
-    None: 2048 on a CPU, else 8192.
+    None: 2048 on a CPU, else 8192. A batch that runs out of memory is done in halves; torch.OutOfMemoryError where one
+    example by itself does.
     """
     return _in_order(_answer_features(lm, examples, batch_tokens))
 
@@ -101,22 +103,26 @@ def _in_order(found: Iterator[tuple[int, Any]]) -> list:
 
 def _answer_features(lm: LoadedLM, examples: Sequence[Encoded], batch_tokens: int | None = None):
     """(index, AnswerFeatures) of every example, batch by batch."""
-    for chosen, ids in _batches(lm, examples, batch_tokens):
+
+    def compute(batch: list[Encoded]) -> list[AnswerFeatures]:
         with torch.no_grad():
-            hidden = lm.hidden(ids, use_cache=False).last_hidden_state
-        for row, i in enumerate(chosen):
-            at, targets = _answer_positions(examples[i])
-            # indexing copies, so the big batch can be freed
-            yield i, AnswerFeatures(hidden[row, at.to(hidden.device)], targets)
+            hidden = lm.hidden(_padded(lm, batch), use_cache=False).last_hidden_state
+        answers = [_answer_positions(example) for example in batch]
+        # indexing copies, so the big batch can be freed
+        return [AnswerFeatures(hidden[row, at.to(hidden.device)], to) for row, (at, to) in enumerate(answers)]
+
+    yield from _over_batches(lm, examples, batch_tokens, compute)
 
 
 def _layer_states(lm: LoadedLM, examples: Sequence[Encoded], first_layer: int, batch_tokens: int | None = None):
     """(index, LayerStates) of every example, batch by batch."""
-    for chosen, ids in _batches(lm, examples, batch_tokens):
+
+    def compute(batch: list[Encoded]) -> list[LayerStates]:
         with torch.no_grad(), _only_layers(lm, slice(0, first_layer)), _without_final_norm(lm):
-            hidden = lm.hidden(ids, use_cache=False).last_hidden_state
-        for row, i in enumerate(chosen):
-            yield i, LayerStates(hidden[row, : len(examples[i])].clone(), examples[i])
+            hidden = lm.hidden(_padded(lm, batch), use_cache=False).last_hidden_state
+        return [LayerStates(hidden[row, : len(example)].clone(), example) for row, example in enumerate(batch)]
+
+    yield from _over_batches(lm, examples, batch_tokens, compute)
 
 
 def _kept(model: MultiLoRAModel, examples: Sequence[Encoded], store: StateStore) -> list[Example]:
@@ -171,15 +177,24 @@ def _padded(lm: LoadedLM, examples: Sequence[Encoded]) -> Tensor:
     return pad_sequence(rows, True, lm.prompt_form.pad).to(lm.device)
 
 
-def _batches(lm: LoadedLM, examples: Sequence[Encoded], batch_tokens: int | None) -> Iterator[tuple[list[int], Tensor]]:
-    """(indices, ids) of batches of like length, longest first."""
+def _over_batches(
+    lm: LoadedLM, examples: Sequence[Encoded], batch_tokens: int | None, compute: Callable[[list[Encoded]], list]
+) -> Iterator[tuple[int, Any]]:
+    """(index, what compute(batch) finds for it) over batches of like length, longest first."""
     # beyond a CPU's caches a token costs a quarter more
     batch_tokens = batch_tokens or (2048 if lm.device.type == "cpu" else 8192)
     order = sorted(range(len(examples)), key=lambda i: len(examples[i]))
     while order:
-        width = len(examples[order[-1]])
-        chosen = [order.pop() for _ in range(min(len(order), max(1, batch_tokens // width)))]
-        yield chosen, _padded(lm, [examples[i] for i in chosen])
+        longest = len(examples[order[-1]])
+        chosen = order[-max(1, batch_tokens // longest) :][::-1]
+        found = fitting(partial(compute, [examples[i] for i in chosen]))
+        if found is not None:
+            del order[-len(chosen) :]
+            yield from zip(chosen, found, strict=True)
+        elif len(chosen) == 1:
+            raise torch.OutOfMemoryError(f"the states of a sequence of {longest} tokens: out of memory")
+        else:
+            batch_tokens = len(chosen) // 2 * longest
 
 
 @contextmanager

@@ -1,9 +1,10 @@
-"""One group of tasks: K adapters trained together, then answered; and what happens when that fails."""
+"""One group of tasks: K adapters trained together, then answered; and what happens when that fails or does not fit."""
 
-import gc
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -11,68 +12,181 @@ import torch
 
 from arc_helpers.arc import Task
 from arc_helpers.lm.loading import LoadedLM
+from arc_helpers.lm.memory import is_out_of_memory
+from arc_helpers.lm.prompt import Encoded
 from arc_helpers.runs import Deadline
 from arc_helpers.ttt.answer import answer_group
 from arc_helpers.ttt.cache import Example, prepare
-from arc_helpers.ttt.multilora import MultiLoRAModel
+from arc_helpers.ttt.limits import Limits, fitting, release, way_to_train
+from arc_helpers.ttt.multilora import MultiLoRAModel, decoder_layers
 from arc_helpers.ttt.pools import encode_pool
 from arc_helpers.ttt.result import TaskResult
 from arc_helpers.ttt.settings import TTTSettings
 from arc_helpers.ttt.store import StateStore
 from arc_helpers.ttt.trainer import Job, MultiLoraTrainer, SlotState
 
-NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # CUDA; torch's CPU allocator
-
-
 OnLosses = Callable[[dict[str, float]], None]
 
 
 def solve_group(
-    lm: LoadedLM, tasks: Sequence[Task], settings: TTTSettings, on_losses: OnLosses = lambda losses: None
+    lm: LoadedLM,
+    tasks: Sequence[Task],
+    settings: TTTSettings,
+    on_losses: OnLosses = lambda losses: None,
+    limits: Limits | None = None,
 ) -> list[TaskResult]:
     """Train one adapter a task, side by side, then answer every test input in every view.
 
-    At most `settings.k` adapters train at a time; where there are more tasks, a slot whose training has ended takes the
-    next one. on_losses({task id: loss}) is called after every step, with NaN for a slot that did not run.
+    At most `settings.k` adapters train at a time, fewer where the memory holds no more; where there are more tasks, a
+    slot whose training has ended takes the next one. on_losses({task id: loss}) is called after every step, with NaN
+    for a slot that did not run.
+
+    limits: what the run knows of its memory, and learns here. A task that cannot be trained in it as asked is trained
+    in fewer layers, at last not at all; what cannot be answered beside its adapter is answered by the base alone. All
+    of it is said in the notes.
     """
+    limits = limits or Limits.of(settings)
     tasks = [task.without_answers() for task in tasks]
     results = [TaskResult(task.id) for task in tasks]
-    pools = []
-    for task, result in zip(tasks, results, strict=True):
-        pool, note = encode_pool(lm, task, settings)
-        # tasks are trained in step: the n-th longest of each beside one another leave little padding
-        pools.append(sorted(pool, key=len))
-        result.notes += [note] if note else []
-    model = new_model(lm, [task.id for task in tasks[: settings.k]], settings)
-    store = StateStore(settings.cache_gib, settings.cache_disk_gib)
-    examples: Sequence[Sequence[Example]] = prepare(model, pools, store) if settings.steps else pools
-    trainer = MultiLoraTrainer(model, patience=settings.patience, seed=settings.seed)
-    start = group_start(lm, tasks, examples, settings) if settings.group_steps else None
-    jobs = [Job(task.id, pool, settings.steps, settings.lr, start) for task, pool in zip(tasks, examples, strict=True)]
-    trained = trainer.run(jobs, lambda step, losses: on_losses(dict(zip(model.names, losses.tolist(), strict=True))))
-    began = time.monotonic()
-    for first in range(0, len(tasks), model.num_slots):
-        some = slice(first, first + model.num_slots)
-        for k, job in enumerate(trained[some]):
-            model.bank.flat[k] = job.weights
-        answer_group(model, tasks[some], results[some], settings)
-    stats = {"slots": model.num_slots, **trainer.cost.stats(), "answer_seconds": time.monotonic() - began}
-    for result, job in zip(results, trained, strict=True):
-        result.losses, result.stats = job.losses, stats
-        result.notes += store.notes
-        if job.state is SlotState.FAILED:
-            result.notes.append("training failed: losses or gradients were not finite; answered without it")
+    untrained, unanswered = _train_and_answer(lm, tasks, results, settings, on_losses, limits)
+    # what the group had in memory is gone by here: what follows finds all of it free
+    if untrained:
+        less, what = shallower(lm, settings)
+        again = solve_group(
+            lm, [tasks[i] for i in untrained], less, on_losses, replace(limits, slots=None, longest=None)
+        )
+        for i, result in zip(untrained, again, strict=True):
+            result.notes = [*results[i].notes, f"out of memory: {what}", *result.notes]
+            results[i] = result
+    if unanswered:
+        some = sorted({i for i, _ in unanswered})
+        model = new_model(lm, [tasks[i].id for i in some], replace(settings, mode="head", r=1))
+        only = [(some.index(i), test) for i, test in unanswered]
+        answer_group(model, [tasks[i] for i in some], [results[i] for i in some], settings, limits, only)
+        for i, test in unanswered:
+            results[i].notes += [f"out of memory: test[{test}] was left to the untrained base", *limits.taken()]
     return results
 
 
+def _train_and_answer(
+    lm: LoadedLM,
+    tasks: Sequence[Task],
+    results: Sequence[TaskResult],
+    settings: TTTSettings,
+    on_losses: OnLosses,
+    limits: Limits,
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Fill the results of a group; returns the tasks that no memory was enough to train, and the test inputs, (task,
+    number), that were none to answer."""
+    store = StateStore(settings.cache_gib, settings.cache_disk_gib)
+    pools = [_encoded(lm, task, settings, limits, result.notes) for task, result in zip(tasks, results, strict=True)]
+    trainer = _trainer_that_fits(lm, tasks, pools, settings, limits)
+    if trainer is None:
+        return list(range(len(tasks))), []
+    model = trainer.model
+
+    def prepared(i: int, most: int | None = None) -> Sequence[Example]:
+        pool = pools[i] if most is None else _encoded(lm, tasks[i], settings, Limits(longest=most), [])
+        return prepare(model, [pool], store)[0] if settings.steps else pool
+
+    examples: list[Sequence[Example]] = list(pools)
+    if settings.steps:
+        examples = list(fitting(partial(prepare, model, pools, store)) or [])
+    if not examples:
+        store = StateStore(settings.cache_gib, settings.cache_disk_gib)
+        examples = [_shortened(partial(prepared, i), pools[i], results[i].notes) for i in range(len(tasks))]
+    start = group_start(lm, tasks, examples, settings, limits) if settings.group_steps else None
+    jobs = [
+        Job(task.id, examples[i], settings.steps, settings.lr, start, partial(prepared, i))
+        for i, task in enumerate(tasks)
+    ]
+    trained = trainer.run(jobs, lambda step, losses: on_losses(dict(zip(model.names, losses.tolist(), strict=True))))
+    trainer.free()
+    began, slots, unanswered = time.monotonic(), model.num_slots, []
+    nothing = {i for i, pool in enumerate(pools) if pool and not len(examples[i])}
+    ready = [i for i, job in enumerate(trained) if job.state is not SlotState.NO_ROOM and i not in nothing]
+    for first in range(0, len(ready), slots):
+        some = ready[first : first + slots]
+        for k, i in enumerate(some):
+            model.bank.flat[k] = trained[i].weights
+        stuck = answer_group(model, [tasks[i] for i in some], [results[i] for i in some], settings, limits)
+        unanswered += [(some[k], test) for k, test in stuck]
+    stats = {"slots": slots, **trainer.cost.stats(), "answer_seconds": time.monotonic() - began}
+    notes = [*store.notes, *limits.taken()]
+    for result, job in zip(results, trained, strict=True):
+        result.losses, result.stats = job.losses, stats
+        result.notes += notes + job.notes
+        if job.state is SlotState.FAILED:
+            result.notes.append("training failed: losses or gradients were not finite; answered without it")
+    return [i for i in range(len(tasks)) if i not in ready], unanswered
+
+
+def _encoded(lm: LoadedLM, task: Task, settings: TTTSettings, limits: Limits, notes: list[str]) -> list[Encoded]:
+    """What a task's adapter trains on, the shortest first, in sequences as long as the memory is known to hold."""
+    pool, note = encode_pool(replace(lm, max_len=min(lm.max_len, limits.longest or lm.max_len)), task, settings)
+    notes += [note] if note else []
+    return sorted(
+        pool, key=len
+    )  # tasks train in step: the n-th longest of each beside one another leave little padding
+
+
+def _shortened(
+    prepared: Callable[..., Sequence[Example]], pool: Sequence[Encoded], notes: list[str]
+) -> Sequence[Example]:
+    """prepared(), or prepared(tokens) for half the tokens and half of these, until its states can be computed."""
+    most = max(map(len, pool), default=0)
+    found = fitting(prepared)
+    while found is None and most > 1:
+        most //= 2
+        found = fitting(partial(prepared, most))
+        if found:
+            notes.append(f"out of memory: trained on sequences of at most {most} tokens")
+    return found or []
+
+
+def _trainer_that_fits(
+    lm: LoadedLM, tasks: Sequence[Task], pools: Sequence[Sequence[Encoded]], settings: TTTSettings, limits: Limits
+) -> MultiLoraTrainer | None:
+    """A trainer of as many of `settings.k` adapters as there is room for; None where there is none for a single one."""
+    longest = max((len(example) for pool in pools for example in pool), default=1)
+    slots, checkpointing = way_to_train(lm, settings, min(settings.k, len(tasks)), longest, limits)
+
+    def make(names: list[str]) -> MultiLoraTrainer:
+        model = new_model(lm, names, settings)
+        model.activation_checkpointing = checkpointing
+        return MultiLoraTrainer(model, patience=settings.patience, seed=settings.seed, limits=limits)
+
+    while slots:
+        trainer = fitting(partial(make, [task.id for task in tasks[:slots]]))
+        if trainer is not None:
+            return trainer
+        slots //= 2
+        if slots:
+            limits.fewer_slots(slots)
+    return None
+
+
+def shallower(lm: LoadedLM, settings: TTTSettings) -> tuple[TTTSettings, str]:
+    """What to train where the settings do not fit into the memory, even one task by itself; and that in words."""
+    layers = len(decoder_layers(lm))
+    top = {"full": max(1, layers // 4), "top_m": (settings.top_m or max(1, layers // 4)) // 2, "head": 0}[settings.mode]
+    if top and top < layers:
+        return replace(settings, mode="top_m", top_m=top), f"adapters in the last {top} of {layers} layers"
+    return replace(settings, mode="head", r=1, steps=0, group_steps=0), "answered by the untrained base"
+
+
 def group_start(
-    lm: LoadedLM, tasks: Sequence[Task], pools: Sequence[Sequence[Example]], settings: TTTSettings
+    lm: LoadedLM,
+    tasks: Sequence[Task],
+    pools: Sequence[Sequence[Example]],
+    settings: TTTSettings,
+    limits: Limits | None = None,
 ) -> torch.Tensor:
     """One adapter trained on all tasks of a group in turn, `settings.group_steps` steps: weights [P] that each of the
     group's own adapters may start from. With them, a task's result depends on the tasks beside it."""
     name = "+".join(task.id for task in tasks)
     together = [example for rank in zip_longest(*pools) for example in rank if example is not None]
-    trainer = MultiLoraTrainer(new_model(lm, [name], settings), seed=settings.seed)
+    trainer = MultiLoraTrainer(new_model(lm, [name], settings), seed=settings.seed, limits=limits)
     return trainer.run([Job(name, together, settings.group_steps, settings.lr)])[0].weights
 
 
@@ -106,11 +220,10 @@ def solve_or_split(
         return solve(group)
     except Exception as error:  # whatever it is, the other tasks go on
         _keep_traceback(errors, group)
-        failure, no_memory = f"{type(error).__name__}: {error}", _is_out_of_memory(error)
+        failure, no_memory = f"{type(error).__name__}: {error}", is_out_of_memory(error)
     # from here on, since `error` held on to all that the group had in memory
     if no_memory:
-        gc.collect()
-        torch.cuda.empty_cache()
+        release()
     if len(group) == 1:
         return [TaskResult(group[0].id, error=failure)]
     size = -(-len(group) // 2) if no_memory else 1
@@ -120,12 +233,6 @@ def solve_or_split(
         for result in results:
             result.notes.append(f"out of memory with {len(group)} tasks at once: done in two halves")
     return results
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in NO_MEMORY)
 
 
 def _keep_traceback(errors: Path, group: Sequence[Task]) -> None:

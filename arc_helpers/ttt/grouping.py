@@ -20,12 +20,12 @@ def group_tasks(
     lengths: Sequence[int],
     max_slots: int,
     *,
-    max_tokens: int | None = None,
+    group_tokens: int | None = None,
     strategy: str = "length",
     features: Callable[[Sequence[Task]], np.ndarray] | None = None,
     seed: int = 0,
 ) -> list[list[Task]]:
-    """Groups of at most `max_slots` tasks and, where it is given, `max_tokens` padded tokens a step.
+    """Groups of at most `max_slots` tasks and, where it is given, `group_tokens` padded tokens a step.
 
     lengths: tokens of each task's longest sequence. strategy: what tasks of a group have in common: "length"; "size",
     the largest side of a grid; "palette", the colours; "family", a cluster of their `features` (tasks → float [n, H],
@@ -49,7 +49,7 @@ def group_tasks(
         "random": lambda task: random.Random(zlib.crc32(f"{task.id}:{seed}".encode())).random(),
     }
     ordered = sorted(tasks, key=lambda task: (keys[strategy](task), length_of[task.id]))
-    groups = filled(ordered, [length_of[task.id] for task in ordered], max_slots, max_tokens)
+    groups = filled(ordered, [length_of[task.id] for task in ordered], max_slots, group_tokens)
     return sorted(groups, key=lambda group: max(length_of[task.id] for task in group))
 
 
@@ -66,17 +66,17 @@ def training_length(task: Task, prompt_form: PromptForm, max_len: int | None = N
     return min(max(lengths), max_len or max(lengths))
 
 
-def length_groups(items: Sequence[T], lengths: Sequence[int], k: int, max_tokens: int | None = None) -> list[list[T]]:
-    """Groups of k items (the last may be smaller), shortest first; ties keep their order. `max_tokens` as in
+def length_groups(items: Sequence[T], lengths: Sequence[int], k: int, group_tokens: int | None = None) -> list[list[T]]:
+    """Groups of k items (the last may be smaller), shortest first; ties keep their order. `group_tokens` as in
     `filled`."""
     order = sorted(range(len(items)), key=lambda i: lengths[i])
-    return filled([items[i] for i in order], [lengths[i] for i in order], k, max_tokens)
+    return filled([items[i] for i in order], [lengths[i] for i in order], k, group_tokens)
 
 
-def filled(items: Sequence[T], lengths: Sequence[int], k: int, max_tokens: int | None = None) -> list[list[T]]:
-    """Items in their order in groups of at most k, and of at most `max_tokens` when all are padded to the longest; one
-    item that is longer is a group by itself."""
-    for name, value in (("k", k), ("max_tokens", max_tokens)):
+def filled(items: Sequence[T], lengths: Sequence[int], k: int, group_tokens: int | None = None) -> list[list[T]]:
+    """Items in their order in groups of at most k, and of at most `group_tokens` when all are padded to the longest;
+    one item that is longer is a group by itself."""
+    for name, value in (("k", k), ("group_tokens", group_tokens)):
         if value is not None and value < 1:
             raise ValueError(f"{name} = {value}: must be >= 1")
     groups: list[list[T]] = []
@@ -84,7 +84,7 @@ def filled(items: Sequence[T], lengths: Sequence[int], k: int, max_tokens: int |
     for item, length in zip(items, lengths, strict=True):
         longest = max(longest, length)
         full = groups and len(groups[-1]) == k
-        if not groups or full or (max_tokens is not None and (len(groups[-1]) + 1) * longest > max_tokens):
+        if not groups or full or (group_tokens is not None and (len(groups[-1]) + 1) * longest > group_tokens):
             groups.append([])
             longest = length
         groups[-1].append(item)

@@ -24,6 +24,9 @@ from arc_helpers.ttt.settings import TTTSettings
 SAMPLED = 2**28  # bytes of weights that are hashed
 
 
+HOW = ("tokens_at_once", "activation_checkpointing")  # settings that change memory and time, and no result
+
+
 class ResumeError(ValueError):
     """A run cannot be continued as asked. One line, naming what differs."""
 
@@ -82,7 +85,7 @@ def identify(lm: LoadedLM, tasks: Iterable[Task], settings: TTTSettings) -> dict
         "dtype": str(lm.dtype).removeprefix("torch."),
         "max_len": lm.max_len,
         "form": _crc(repr(lm.prompt_form).encode()),
-        **dataclasses.asdict(settings),
+        **{name: value for name, value in dataclasses.asdict(settings).items() if name not in HOW},
         **{f"task {task.id}": _crc(json.dumps(task.without_answers().to_dict()).encode()) for task in tasks},
     }
 

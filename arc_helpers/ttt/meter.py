@@ -5,9 +5,13 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 EVERY = 1.0  # seconds between two looks at the GPU
 
@@ -98,3 +102,49 @@ def gpu_utilisation(gpu: str) -> float | None:
         return float(said.strip()) / 100
     except (OSError, subprocess.SubprocessError, ValueError):  # "[N/A]" on some cards and slices of cards
         return None
+
+
+class LiveMemory(TorchDispatchMode):
+    """`with LiveMemory() as live:` counts the bytes of the tensors that were made inside and still live (`now`), and
+    the most there ever were (`peak`). It does so for `meta` tensors, too: what a large model takes is counted without
+    it, and a question about a value, which they have not, is answered with yes. What is copied to the CPU by that name
+    is not counted: on a GPU it would be elsewhere.
+
+    limit: bytes above which torch.OutOfMemoryError is raised, as a GPU of that size would.
+    """
+
+    def __init__(self, limit: float = float("inf")):
+        super().__init__()
+        self.limit = limit
+        self.now = self.peak = 0
+        self._known: dict[int, weakref.ref] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
+            return True
+        for tensor in tree_leaves((args, kwargs)):
+            self._look(tensor, new=False)
+        out = func(*args, **(kwargs or {}))
+        elsewhere = func is torch.ops.aten._to_copy.default and (kwargs or {}).get("device") == torch.device("cpu")
+        for tensor in tree_leaves(out):
+            self._look(tensor, new=not elsewhere)
+        if self.now > self.limit:
+            raise torch.OutOfMemoryError(f"simulated: out of memory, {self.now} of {self.limit:.0f} bytes")
+        return out
+
+    def _look(self, tensor: object, new: bool) -> None:
+        if not isinstance(tensor, torch.Tensor):
+            return
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._known:
+            size = storage.nbytes() if new else 0
+            self._known[storage._cdata] = weakref.ref(storage, self._forget(storage._cdata, size))
+            self.now += size
+            self.peak = max(self.peak, self.now)
+
+    def _forget(self, key: int, size: int) -> Callable[[object], None]:
+        def gone(_: object) -> None:
+            self._known.pop(key, None)
+            self.now -= size
+
+        return gone

@@ -8,17 +8,21 @@
 
 Every row of a batch is run through the base on its *own* tokens and its *own* adapter. (A public script of this idea
 runs the base on task 0 only; `tests/ttt/test_ttt_multilora.py` fails for that.) The base is never changed: deltas are
-added by forward hooks, which are there only while a forward runs, so this works over `Linear4bit`, too.
+added by forward hooks, which are there only while a forward runs, so this works over `Linear4bit`, too. With
+`activation_checkpointing` a decoder layer keeps its input alone, and backward runs the layer once more, hooks included.
 """
 
 import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers.cache_utils import Cache
 
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.lm.prompt import IGNORE
@@ -28,6 +32,8 @@ from arc_helpers.ttt.rows import Rows
 MODES = ("head", "top_m", "full")
 #: rows up to which embedding and head are trained in full: those of a vocabulary that spells grids, in any prompt form
 SMALL_VOCABULARY = 96
+
+Hooks = Sequence[tuple[nn.Module, Callable]]
 
 
 class MultiLoRAModel(nn.Module):
@@ -39,6 +45,8 @@ class MultiLoRAModel(nn.Module):
     target_modules: last parts of the names of the linear layers to adapt (None: all of the decoder's layers).
     top_m: how many of the last layers adapt in mode "top_m" (None: a quarter of them).
     train_vocab: train embedding (`full` only), norms and head in full; None: where the vocabulary is small.
+    activation_checkpointing: keep a decoder layer's input alone for backward, which computes the rest again: a tenth
+        of the memory, a third more time, the same gradients. May be changed between forwards.
     dtype: of the adapters and of the logits, whatever the base computes in.
     Raises ValueError, one line, on a bad option.
 
@@ -59,31 +67,46 @@ class MultiLoRAModel(nn.Module):
         top_m: int | None = None,
         train_vocab: bool | None = None,
         seed: int = 0,
+        activation_checkpointing: bool = False,
         dtype: torch.dtype = torch.float32,
     ):
         super().__init__()
-        if mode not in MODES:
-            raise ValueError(f"mode = {mode!r}: must be one of {', '.join(MODES)}")
         if not names:
             raise ValueError("MultiLoRAModel: at least one slot is needed")
+        self.shapes = adapter_shapes(
+            lm, mode=mode, r=r, target_modules=target_modules, top_m=top_m, train_vocab=train_vocab
+        )
         self.lm, self.names, self.mode, self.r, self.seed = lm, list(names), mode, r, seed
         self.lora_alpha, self.use_rslora = lora_alpha, use_rslora
-        self.scaling = lora_alpha / (math.sqrt(r) if use_rslora else r) if r > 0 else 0.0
+        self.scaling = lora_alpha / (math.sqrt(r) if use_rslora else r)
+        self.activation_checkpointing = activation_checkpointing
         self.first_layer = _first_layer(lm, mode, top_m)
-        small = lm.head.weight.shape[0] <= SMALL_VOCABULARY
-        self.train_vocab = mode != "head" and (small if train_vocab is None else train_vocab)
         self._rows: Rows | None = None  # of the running forward
-        self._hooks: list[tuple[nn.Module, Callable]] = []
-        shapes = self._head_shapes(lm) if mode == "head" else self._layer_shapes(lm, target_modules)
-        self.bank = SlotBank(len(names), shapes, lm.device, dtype)
-        for name in shapes:
-            self.register_parameter(name.replace(".", "/"), self.bank[name])
-        for k, name in enumerate(self.names):
-            self.reset_slot(k, name)
+        self._hooks = (
+            []
+            if mode == "head"
+            else [self._hook(name) for name in self.shapes if name != "head" and not name.endswith(".B")]
+        )
+        self._make_bank(dtype)
 
     @property
     def num_slots(self) -> int:
         return len(self.names)
+
+    def resize(self, names: Sequence[str]) -> None:
+        """Other slots, with their first weights; those there were are lost, and so is what holds on to the bank."""
+        dtype, self.names = self.bank.flat.dtype, list(names)
+        del self.bank  # first: there may be no room for both
+        for name in self.shapes:
+            del self._parameters[_attribute(name)]
+        self._make_bank(dtype)
+
+    def _make_bank(self, dtype: torch.dtype) -> None:
+        self.bank = SlotBank(len(self.names), self.shapes, self.lm.device, dtype)
+        for name in self.shapes:
+            self.register_parameter(_attribute(name), self.bank[name])
+        for k, name in enumerate(self.names):
+            self.reset_slot(k, name)
 
     def rows(self, slots: Sequence[int] | Tensor | None = None) -> Rows:
         """What may stand for `slots` in any number of forwards."""
@@ -117,43 +140,59 @@ class MultiLoRAModel(nn.Module):
 
         Within another such context only the slots change: a loop of many forwards puts the hooks in once.
         """
-        outer, handles = self._rows, []
-        self._rows = slots if isinstance(slots, Rows) else self.rows(slots)
-        if outer is None:
-            handles = [module.register_forward_hook(hook) for module, hook in self._hooks]
+        with ExitStack() as stack:
+            outermost = self._rows is None
+            stack.enter_context(self._with_rows(slots if isinstance(slots, Rows) else self.rows(slots)))
+            if outermost and self.activation_checkpointing and torch.is_grad_enabled():
+                rest = list(self._hooks)
+                for layer in decoder_layers(self.lm):
+                    within = set(layer.modules())
+                    own, rest = ([h for h in rest if (h[0] in within) == inside] for inside in (True, False))
+                    stack.enter_context(self._checkpointed(layer, own))
+                stack.enter_context(_hooked(rest))
+            elif outermost:
+                stack.enter_context(_hooked(self._hooks))
+            yield
+
+    @contextmanager
+    def _with_rows(self, rows: Rows) -> Iterator[None]:
+        outer, self._rows = self._rows, rows
         try:
             yield
         finally:
             self._rows = outer
-            for handle in handles:
-                handle.remove()
 
-    def _head_shapes(self, lm: LoadedLM) -> dict[str, tuple[int, ...]]:
-        width = lm.model.config.get_text_config().hidden_size
-        if not 1 <= self.r <= width:
-            raise ValueError(f"r = {self.r}: must be 1…{width}, the width of the hidden state")
-        return {"A": (width, self.r), "B": (self.r, width)}
+    @contextmanager
+    def _checkpointed(self, layer: nn.Module, hooks: Hooks) -> Iterator[None]:
+        """A decoder layer whose forward is run again by backward, when the hooks of the first run are long gone: both
+        runs put them in themselves."""
+        forward, patched = layer.forward, vars(layer).get("forward")
 
-    def _layer_shapes(self, lm: LoadedLM, target_modules: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
-        shapes: dict[str, tuple[int, ...]] = {}
-        for name, module in adapted_linears(lm, target_modules, self.first_layer).items():
-            if not 1 <= self.r <= min(module.in_features, module.out_features):
-                size = f"{module.in_features} → {module.out_features}"
-                raise ValueError(
-                    f"r = {self.r}: must be 1…{min(module.in_features, module.out_features)} ({name}: {size})"
-                )
-            shapes |= {f"{name}.A": (self.r, module.in_features), f"{name}.B": (module.out_features, self.r)}
-            self._hooks.append((module, self._linear_hook(name)))
-        if self.train_vocab:
-            for name, module in _norms(lm, self.first_layer).items():
-                shapes[f"{name}.scale"] = tuple(module.weight.shape)
-                self._hooks.append((module, self._norm_hook(name)))
-            if self.mode == "full":
-                embedding = lm.model.get_input_embeddings()
-                shapes["embedding"] = tuple(embedding.weight.shape)
-                self._hooks.append((embedding, self._embedding_hook))
-            shapes["head"] = tuple(lm.head.weight.shape)
-        return shapes
+        def run(rows: Rows, *args, **kwargs):
+            with self._with_rows(rows), _hooked(hooks):
+                return forward(*args, **kwargs)
+
+        def checkpointed(*args, **kwargs):
+            again = partial(run, self._rows)
+            if any(isinstance(value, Cache) for value in (*args, *kwargs.values())):
+                return again(*args, **kwargs)  # a second run would write its keys a second time
+            return checkpoint(again, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+
+        layer.forward = checkpointed
+        try:
+            yield
+        finally:
+            del layer.forward
+            if patched is not None:
+                layer.forward = patched
+
+    def _hook(self, name: str) -> tuple[nn.Module, Callable]:
+        """The module that a tensor of the bank belongs to, and what adds its delta."""
+        if name == "embedding":
+            return self.lm.model.get_input_embeddings(), self._embedding_hook
+        where, _, kind = name.rpartition(".")
+        make = self._norm_hook if kind == "scale" else self._linear_hook
+        return self.lm.model.get_submodule(where), make(where)
 
     def _linear_hook(self, name: str) -> Callable:
         def hook(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
@@ -183,6 +222,55 @@ class MultiLoRAModel(nn.Module):
             fan_in = weight.shape[0] if self.mode == "head" else weight.shape[1]
             # kaiming_uniform_(a=√5) of one slice; over the whole stack its fan-in would be wrong
             weight.copy_((torch.rand(weight.shape, generator=random) * 2 - 1) / math.sqrt(fan_in))
+
+
+def adapter_shapes(
+    lm: LoadedLM,
+    *,
+    mode: str,
+    r: int,
+    target_modules: Sequence[str] | None = None,
+    top_m: int | None = None,
+    train_vocab: bool | None = None,
+) -> dict[str, tuple[int, ...]]:
+    """{name: shape} of one adapter's tensors; options as in `MultiLoRAModel`. Nothing is allocated. Raises ValueError,
+    one line, on an option that this base cannot have."""
+    if mode not in MODES:
+        raise ValueError(f"mode = {mode!r}: must be one of {', '.join(MODES)}")
+    if mode == "head":
+        width = lm.model.config.get_text_config().hidden_size
+        if not 1 <= r <= width:
+            raise ValueError(f"r = {r}: must be 1…{width}, the width of the hidden state")
+        return {"A": (width, r), "B": (r, width)}
+    first, shapes = _first_layer(lm, mode, top_m), {}
+    for name, module in adapted_linears(lm, target_modules, first).items():
+        most = min(module.in_features, module.out_features)
+        if not 1 <= r <= most:
+            raise ValueError(f"r = {r}: must be 1…{most} ({name}: {module.in_features} → {module.out_features})")
+        shapes |= {f"{name}.A": (r, module.in_features), f"{name}.B": (module.out_features, r)}
+    vocabulary = tuple(lm.head.weight.shape)
+    if vocabulary[0] <= SMALL_VOCABULARY if train_vocab is None else train_vocab:
+        shapes |= {f"{name}.scale": tuple(module.weight.shape) for name, module in _norms(lm, first).items()}
+        if mode == "full":
+            shapes["embedding"] = tuple(lm.model.get_input_embeddings().weight.shape)
+        shapes["head"] = vocabulary
+    return shapes
+
+
+@contextmanager
+def _hooked(hooks: Hooks) -> Iterator[None]:
+    """Forward hooks that are there while the context lasts."""
+    handles = [module.register_forward_hook(hook) for module, hook in hooks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _attribute(name: str) -> str:
+    """What a tensor of the bank is called as a parameter of the module."""
+    return name.replace(".", "/")
 
 
 def decoder_layers(lm: LoadedLM) -> nn.ModuleList:

@@ -13,9 +13,11 @@ from arc_helpers.arc import SubmissionWriter, Task, TaskFault, safe_name
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.runs import Deadline, RunLog, append_record, atomic_write_text, plain, progress
 from arc_helpers.ttt.features import task_features
-from arc_helpers.ttt.group import OnLosses, new_model, solve_group, solve_or_split
+from arc_helpers.ttt.group import OnLosses, solve_group, solve_or_split
 from arc_helpers.ttt.grouping import group_tasks
 from arc_helpers.ttt.journal import Journal, identify
+from arc_helpers.ttt.limits import Limits
+from arc_helpers.ttt.multilora import adapter_shapes
 from arc_helpers.ttt.pace import Pace, difference, size_of
 from arc_helpers.ttt.result import TaskResult, prediction_text
 from arc_helpers.ttt.settings import TTTSettings
@@ -82,14 +84,15 @@ def solve_tasks(
     on_losses({task id: loss}) is called after every step of a group that is trained in this process, such as a
     `plot.TrainingMonitor`; with several workers it is not.
     """
-    new_model(lm, ["none"], settings)  # what this base cannot have is an error now, not one for every task
+    # what this base cannot have is an error now, not one for every task
+    adapter_shapes(lm, mode=settings.mode, r=settings.r, top_m=settings.top_m)
     by_id = {task.id: task.without_answers() for task in tasks}
     sizes = {task_id: size_of(task, lm.prompt_form, lm.max_len, settings.form) for task_id, task in by_id.items()}
     grouped = group_tasks(
         list(by_id.values()),
         [sizes[task_id].tokens for task_id in by_id],
         settings.k,
-        max_tokens=settings.max_tokens,
+        group_tokens=settings.group_tokens,
         strategy=settings.grouping,
         features=partial(task_features, lm),
         seed=settings.seed,
@@ -138,11 +141,12 @@ def solve_tasks(
 
 
 def _solve_here(lm: LoadedLM, groups: Sequence[Sequence[Task]], pace: Pace, errors: Path, on_losses: OnLosses) -> Work:
+    limits = Limits.of(pace.asked)
     for group in groups:
         results, before = [], pace.deadline.left
         if pace.fits(group):
             given = pace.settings_for(group)
-            solve = lambda part, given=given: solve_group(lm, part, given, on_losses)  # noqa: E731
+            solve = lambda part, given=given: solve_group(lm, part, given, on_losses, limits)  # noqa: E731
             results = solve_or_split(solve, group, pace.deadline, errors)
             pace.took(group, before - pace.deadline.left)
         yield group, results

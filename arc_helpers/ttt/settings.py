@@ -17,7 +17,9 @@ class TTTSettings:
     patience: int | None = None  # steps without a new lowest loss after which an adapter has learned enough
     group_steps: int = 0  # steps of one adapter on all tasks of a group, before it is split into one a task
     grouping: str = "length"  # which tasks train together (grouping.STRATEGIES)
-    max_tokens: int | None = None  # padded tokens a step of a group
+    group_tokens: int | None = None  # padded tokens that a group may have
+    tokens_at_once: int | None = None  # padded tokens that go through the model at once; None: what the memory holds
+    activation_checkpointing: str = "auto"  # auto (where it is needed), on or off
     views: int = 8
     mode: str = "head"
     top_m: int | None = None  # layers that adapt in mode "top_m"; None: a quarter of them

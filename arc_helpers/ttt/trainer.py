@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from arc_helpers.ttt.cache import Example, slot_losses
+from arc_helpers.ttt.limits import CPU_TOKENS, Limits, fitting
 from arc_helpers.ttt.meter import Cost, Meter
 from arc_helpers.ttt.multilora import MultiLoRAModel
 from arc_helpers.ttt.optim import MultiLoraAdamW
 
 FP16_LOSS_SCALE = 1024.0  # a power of two, so that scaling changes no digit
-CPU_TOKENS = 1024
 SMOOTHING = 0.9  # of the loss that early stopping looks at: about the last ten steps
 
 
@@ -27,6 +27,7 @@ class SlotState(Enum):
     ACTIVE = "active"
     FINISHED = "finished"
     FAILED = "failed"  # too many steps that were not finite; the slot is what it was before training
+    NO_ROOM = "no room"  # its shortest sequences do not fit into the memory
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Job:
     steps: int
     lr: float = 1e-2
     start: Tensor | None = None  # [P], first weights, a row of the bank; None: drawn from the name
+    shorter: Callable[[int], Sequence[Example]] | None = None  # the pool in at most so many tokens a sequence
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,11 @@ class Trained:
     """What became of a job."""
 
     name: str
-    weights: Tensor  # [P], a row of the bank
+    weights: Tensor  # [P], a row of the bank, on the CPU
     losses: np.ndarray  # [n], nats a token, one a step that was run
     state: SlotState
     steps: int  # those that moved it
+    notes: list[str] = field(default_factory=list)  # what was not done as asked
 
 
 @dataclass
@@ -94,6 +97,11 @@ def train_slots(
     ]
     trainer = MultiLoraTrainer(model, **options)
     done = trainer.run(jobs, on_step)
+    if model.num_slots < slots:  # there was no room to train all of them side by side
+        trainer.free()
+        model.resize([job.name for job in jobs])
+        for k, trained in enumerate(done):
+            model.bank.flat[k] = trained.weights
     losses = np.full((max(each["steps"]), slots), np.nan)
     for k, trained in enumerate(done):
         losses[: len(trained.losses), k] = trained.losses
@@ -109,8 +117,10 @@ class MultiLoraTrainer:
     learning rate rises over the first `warmup` of a job's steps and then falls linearly to zero. A job that has ended
     costs nothing from then on, and its slot takes the next.
 
-    max_tokens: padded tokens that go through the model at once; slots beyond that take turns within the step, which
-        changes no result. None: 1024 on a CPU, whose caches hold no more, else no limit.
+    limits: how many padded tokens go through the model at once; slots beyond that take turns within the step, which
+        changes no result. Without one: 1024 on a CPU, whose caches hold no more. Where memory runs out, the step is
+        taken again with less: with activation checkpointing, then in smaller turns; then with half of the slots, the
+        others waiting with all they have learned; then on a job's shorter sequences. No step is taken twice.
     patience: a job whose smoothed loss has not reached a new low for that many steps has ended; and every job ends with
         the weights it had at its lowest. None: all steps, last weights.
     loss_scale: what losses are multiplied by on the way back, a power of two; None: 1024 over a base in float16,
@@ -128,45 +138,59 @@ class MultiLoraTrainer:
         max_grad_norm: float | None = 1.0,
         warmup: float = 0.1,
         batch: int = 1,
-        max_tokens: int | None = None,
+        limits: Limits | None = None,
         patience: int | None = None,
         loss_scale: float | None = None,
         max_skips: int = 5,
         seed: int = 0,
     ):
-        for name, value in (("batch", batch), ("patience", patience), ("max_tokens", max_tokens)):
+        for name, value in (("batch", batch), ("patience", patience)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} = {value}: must be >= 1")
         self.model, self.warmup, self.batch, self.seed = model, warmup, batch, seed
         self.patience, self.max_skips = patience, max_skips
         self.device = model.bank.flat.device
-        self.max_tokens = CPU_TOKENS if max_tokens is None and self.device.type == "cpu" else max_tokens
+        self.limits = limits or Limits()
+        if self.limits.activation_checkpointing != "auto":
+            model.activation_checkpointing = self.limits.activation_checkpointing == "on"
         if loss_scale is None:
             loss_scale = FP16_LOSS_SCALE if model.lm.dtype == torch.float16 else 1.0
         self.loss_scale = loss_scale
-        self.optimizer = MultiLoraAdamW(model.bank, 0.0, weight_decay=weight_decay, max_grad_norm=max_grad_norm)
-        self.scale = torch.full_like(self.optimizer.lr, loss_scale)  # [K]
         self.cost = Cost()
-        self._rows_of = lru_cache(maxsize=64)(model.rows)  # mostly the same slots step after step
+        self._new_optimizer = partial(MultiLoraAdamW, lr=0.0, weight_decay=weight_decay, max_grad_norm=max_grad_norm)
+        self._set_up()
+
+    def _set_up(self) -> None:
+        """Everything that is as long as there are slots."""
+        self.optimizer = self._new_optimizer(self.model.bank)
+        self.scale = torch.full_like(self.optimizer.lr, self.loss_scale)  # [K]
+        self._rows_of = lru_cache(maxsize=64)(self.model.rows)  # mostly the same slots step after step
 
     def run(
         self, jobs: Sequence[Job], on_step: Callable[[int, np.ndarray], None] = lambda step, losses: None
     ) -> list[Trained]:
         """All jobs, in their order; the first K go to the slots in theirs. on_step(step, losses [K]) is called after
         every step."""
-        queue, free = deque(enumerate(jobs)), deque(range(self.model.num_slots))
-        running: dict[int, _Run] = {}
+        queue = deque(_Run(i, job, _draws(job.pool, self.seed)) for i, job in enumerate(jobs))
+        free, running = deque(range(self.model.num_slots)), {}
         done: dict[int, Trained] = {}
         step = 0
         with Meter(self.device) as meter:
             while queue or running:
                 while queue and free:
-                    i, job = queue.popleft()
-                    running[free[0]] = _Run(i, job, self._load(free[0], job), _draws(job.pool, self.seed))
+                    running[free[0]] = queue.popleft()
+                    self._load(free[0], running[free[0]])
                     free.popleft()
-                if any(run.state is SlotState.ACTIVE for run in running.values()):
-                    on_step(step, self._step({k: run for k, run in running.items() if run.state is SlotState.ACTIVE}))
+                active = {k: run for k, run in running.items() if run.state is SlotState.ACTIVE}
+                losses = self._step(active) if active else None
+                if losses is not None:
+                    on_step(step, losses)
                     step += 1
+                elif active and self.model.num_slots > 1:
+                    self._halve_slots(running, queue)
+                    free, running = deque(range(self.model.num_slots)), {}
+                elif active:
+                    self._shorten(*active.values())
                 for k in [k for k, run in running.items() if run.state is not SlotState.ACTIVE]:
                     run = running.pop(k)
                     done[run.index] = self._end(k, run)
@@ -175,17 +199,55 @@ class MultiLoraTrainer:
         self.cost.peak_mib, self.cost.utilisation = meter.peak_mib, meter.utilisation
         return [done[i] for i in range(len(jobs))]
 
+    def free(self) -> None:
+        """Give up what only training needs, gradients and moments; the weights stay."""
+        del self.optimizer
+        self.model.bank.free_gradients()
+
     @torch.no_grad()
-    def _load(self, k: int, job: Job) -> Tensor:
-        """Make slot k ready for a job; returns the job's first weights."""
-        if job.start is None:
-            self.model.reset_slot(k, job.name)
-        else:
-            self.model.bank.flat[k] = job.start
-        self.model.names[k] = job.name
-        self.optimizer.reset(k)
+    def _load(self, k: int, run: "_Run") -> None:
+        """Make slot k ready for a run, or go on with one that was put aside."""
+        bank, optimizer = self.model.bank, self.optimizer
+        optimizer.reset(k)
+        self.model.names[k] = run.job.name
         self.scale[k] = self.loss_scale
-        return self.model.bank.flat[k].clone()
+        if run.aside is not None:
+            parts = (bank.flat, optimizer.mean, optimizer.square, optimizer.steps, self.scale)
+            for part, kept in zip(parts, run.aside, strict=True):
+                part[k] = kept
+            run.aside = None
+            return
+        if run.job.start is None:
+            self.model.reset_slot(k, run.job.name)
+        else:
+            bank.flat[k] = run.job.start
+        run.start = bank.flat[k].to("cpu", copy=True)
+
+    def _halve_slots(self, running: dict[int, "_Run"], queue: deque["_Run"]) -> None:
+        """Half of the slots: the runs wait in the queue with all they have, and the memory is free."""
+        for k, run in sorted(running.items(), reverse=True):
+            optimizer = self.optimizer
+            parts = (self.model.bank.flat, optimizer.mean, optimizer.square, optimizer.steps, self.scale)
+            run.aside = tuple(part[k].to("cpu", copy=True) for part in parts)
+            queue.appendleft(run)
+        del self.optimizer, self._rows_of, optimizer, parts
+        names = self.model.names[: self.model.num_slots // 2]
+        self.limits.fewer_slots(len(names))
+        self.model.resize(names)
+        self._set_up()
+
+    def _shorten(self, run: "_Run") -> None:
+        """Go on with sequences of half the length, or end without room."""
+        most = max(map(len, run.examples(self.batch))) // 2
+        pool = run.job.shorter(most) if run.job.shorter else ()
+        if len(pool):
+            self.limits.longest = min(most, self.limits.longest or most)
+            run.notes.append(
+                f"out of memory: trained on sequences of at most {most} tokens from step {len(run.losses)} on"
+            )
+            run.draws, run.drawn = _draws(pool, self.seed), None
+        else:
+            run.state = SlotState.NO_ROOM
 
     @torch.no_grad()
     def _end(self, k: int, run: "_Run") -> Trained:
@@ -194,15 +256,18 @@ class MultiLoraTrainer:
             self.model.bank.flat[k] = run.start
         elif run.best is not None:
             self.model.bank.flat[k] = run.best
-        weights = self.model.bank.flat[k].clone()
-        return Trained(run.job.name, weights, np.array(run.losses), run.state, run.moved)
+        weights = self.model.bank.flat[k].to("cpu", copy=True)
+        return Trained(run.job.name, weights, np.array(run.losses), run.state, run.moved, run.notes)
 
-    def _step(self, running: dict[int, "_Run"]) -> np.ndarray:
-        """One step of all jobs that run; returns losses [K], NaN where there is none."""
+    def _step(self, running: dict[int, "_Run"]) -> np.ndarray | None:
+        """One step of all jobs that run; returns losses [K], NaN where there is none. None where it does not fit."""
         losses, rates = self._gradients(running), [0.0] * self.model.num_slots
+        if losses is None:
+            return None
         for k, run in running.items():
             rates[k] = run.job.lr * _rate(len(run.losses), run.job.steps, self.warmup)
             run.losses.append(losses[k])
+            run.drawn = None
             if self.patience is not None:
                 run.look(self.patience, self.model.bank.flat[k])
         stepping = [k for k, run in running.items() if run.state is SlotState.ACTIVE]
@@ -222,25 +287,51 @@ class MultiLoraTrainer:
                 run.state = SlotState.FINISHED
         return losses
 
-    def _gradients(self, running: dict[int, "_Run"]) -> np.ndarray:
-        """Fill the bank's gradients with those of every job's next pseudo-tasks; returns losses [K]."""
-        losses, chosen = np.full(self.model.num_slots, np.nan), sorted(running)
-        examples = [running[k].next_example() for k in chosen for _ in range(self.batch)]
+    def _gradients(self, running: dict[int, "_Run"]) -> np.ndarray | None:
+        """Fill the bank's gradients with those of every job's next pseudo-tasks; returns losses [K], or None where one
+        slot by itself does not fit."""
+        losses, waiting = np.full(self.model.num_slots, np.nan), sorted(running)
+        examples = {k: running[k].examples(self.batch) for k in waiting}
         self.optimizer.zero_grad()
-        longest = max(map(len, examples))
-        at_once = len(chosen)
-        if self.max_tokens is not None:
-            at_once = max(1, self.max_tokens // (self.batch * longest))
-        for first in range(0, len(chosen), at_once):
-            some = chosen[first : first + at_once]
-            theirs = examples[first * self.batch : (first + at_once) * self.batch]
-            self.cost.tokens += sum(map(len, theirs))
-            self.cost.padded_tokens += len(theirs) * max(map(len, theirs))
-            found = slot_losses(self.model, theirs, self._rows_of(tuple(some)))
-            scaled = found if self.loss_scale == 1 else found * self.scale[some]
-            _backward(scaled.sum())  # a slot's gradient comes from its own turn alone
-            losses[some] = found.detach().cpu().numpy()
+        longest = max(len(example) for own in examples.values() for example in own)
+        while waiting:
+            some = waiting[: self._at_once(self.batch * longest)]
+            theirs = [example for k in some for example in examples[k]]
+            found = fitting(partial(self._turn, some, theirs))
+            if found is not None:
+                losses[some], waiting = found, waiting[len(some) :]
+                self.cost.tokens += sum(map(len, theirs))
+                self.cost.padded_tokens += len(theirs) * max(map(len, theirs))
+                continue
+            self.model.bank.grad[some] = 0  # what the turn had added by then
+            if not self._ask_less(len(some), self.batch * longest):
+                return None
         return losses
+
+    def _turn(self, some: list[int], examples: list[Example]) -> np.ndarray:
+        """Add the gradients of some slots; returns their losses."""
+        losses = slot_losses(self.model, examples, self._rows_of(tuple(some)))
+        scaled = losses if self.loss_scale == 1 else losses * self.scale[some]
+        _backward(scaled.sum())  # a slot's gradient comes from its own turn alone
+        return losses.detach().cpu().numpy()
+
+    def _at_once(self, tokens: int) -> int | None:
+        """How many slots take a turn together, with so many tokens each; None for all."""
+        most = self.limits.tokens_at_once or (CPU_TOKENS if self.device.type == "cpu" else None)
+        return None if most is None else max(1, most // tokens)
+
+    def _ask_less(self, slots: int, tokens: int) -> bool:
+        """The next rung, after so many slots with so many tokens each ran out of memory; False where there is none."""
+        model, limits = self.model, self.limits
+        if model.mode != "head" and not model.activation_checkpointing and limits.activation_checkpointing == "auto":
+            model.activation_checkpointing, limits.activation_checkpointing = True, "on"
+            limits.say("activation checkpointing")
+        elif slots > 1:
+            limits.tokens_at_once = slots // 2 * tokens
+            limits.say(f"at most {limits.tokens_at_once} tokens at once")
+        else:
+            return False
+        return True
 
 
 @dataclass
@@ -249,15 +340,18 @@ class _Run:
 
     index: int  # among the jobs
     job: Job
-    start: Tensor  # [P]
     draws: Iterator[Example]
+    drawn: list[Example] | None = None  # for the next step
+    start: Tensor | None = None  # [P], on the CPU
+    aside: tuple[Tensor, ...] | None = None  # all there is of a slot, where it waits for one
     losses: list[float] = field(default_factory=list)
     moved: int = 0
     skips: int = 0
     smoothed: float = np.nan
     lowest: float = np.inf
     since: int = 0  # the step of the lowest smoothed loss
-    best: Tensor | None = None  # [P], the weights at it
+    best: Tensor | None = None  # [P], the weights at it, on the CPU
+    notes: list[str] = field(default_factory=list)
     state: SlotState = SlotState.ACTIVE
 
     def __post_init__(self):
@@ -266,8 +360,11 @@ class _Run:
         elif self.job.steps < 1:
             self.state = SlotState.FINISHED
 
-    def next_example(self) -> Example:
-        return next(self.draws)
+    def examples(self, batch: int) -> list[Example]:
+        """Those of the next step, however often it is tried."""
+        if self.drawn is None:
+            self.drawn = [next(self.draws) for _ in range(batch)]
+        return self.drawn
 
     def look(self, patience: int, weights: Tensor) -> None:
         """Take in the last loss, which is that of `weights`; stop after `patience` steps without a new low."""
@@ -276,7 +373,7 @@ class _Run:
             return
         self.smoothed = loss if np.isnan(self.smoothed) else SMOOTHING * self.smoothed + (1 - SMOOTHING) * loss
         if self.smoothed < self.lowest:
-            self.lowest, self.since, self.best = self.smoothed, step, weights.clone()
+            self.lowest, self.since, self.best = self.smoothed, step, weights.to("cpu", copy=True)
         elif step - self.since >= patience:
             self.state = SlotState.FINISHED
 

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +20,7 @@ from arc_helpers.arc import Task
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.runs import Deadline
 from arc_helpers.ttt.group import solve_group, solve_or_split
+from arc_helpers.ttt.limits import Limits
 from arc_helpers.ttt.result import TaskResult
 from arc_helpers.ttt.settings import TTTSettings
 
@@ -34,6 +36,7 @@ class Worker:
 
     def __init__(self, lm: LoadedLM):
         self.lm = lm
+        self.limits: Limits | None = None  # what this device has turned out to hold
 
     def ready(self) -> None:
         """Answers when the base is here."""
@@ -46,7 +49,9 @@ class Worker:
         with tempfile.TemporaryDirectory() as folder:  # the run's own folder may be on another machine
             errors = Path(folder) / "errors.log"
             errors.touch()
-            results = solve_or_split(lambda part: solve_group(self.lm, part, settings), group, deadline, errors)
+            self.limits = self.limits or Limits.of(settings)
+            solve = partial(solve_group, self.lm, settings=settings, limits=self.limits)
+            results = solve_or_split(solve, group, deadline, errors)
             return results, errors.read_text(encoding="utf-8"), time.monotonic() - began
 
 

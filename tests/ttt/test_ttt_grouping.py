@@ -52,16 +52,16 @@ def test_padding_ratio():
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 50), max_size=20), st.integers(1, 6), st.integers(1, 120))
-def test_a_group_fits_slots_and_tokens(lengths, k, max_tokens):
+def test_a_group_fits_slots_and_tokens(lengths, k, group_tokens):
     """And is closed only when the next one would not."""
-    groups = filled(list(enumerate(lengths)), lengths, k, max_tokens)
+    groups = filled(list(enumerate(lengths)), lengths, k, group_tokens)
     assert [item for group in groups for item in group] == list(enumerate(lengths))
     for i, group in enumerate(groups):
         sizes = [length for _, length in group]
-        assert len(sizes) <= k and (len(sizes) == 1 or len(sizes) * max(sizes) <= max_tokens)
+        assert len(sizes) <= k and (len(sizes) == 1 or len(sizes) * max(sizes) <= group_tokens)
         if i + 1 < len(groups):
             more = [*sizes, groups[i + 1][0][1]]
-            assert len(more) > k or len(more) * max(more) > max_tokens
+            assert len(more) > k or len(more) * max(more) > group_tokens
 
 
 def made_task(task_id: str, side: int, color: int) -> Task:
@@ -115,8 +115,8 @@ def test_bad_grouping(twelve):
         grouped(twelve, "best")
     with pytest.raises(ValueError, match=r"^grouping = 'family': needs the features of the tasks$"):
         grouped(twelve, "family")
-    with pytest.raises(ValueError, match=r"^max_tokens = 0: must be >= 1$"):
-        grouped(twelve, "length", max_tokens=0)
+    with pytest.raises(ValueError, match=r"^group_tokens = 0: must be >= 1$"):
+        grouped(twelve, "length", group_tokens=0)
 
 
 def test_clusters_of_points_that_are_clusters():

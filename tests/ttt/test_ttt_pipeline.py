@@ -175,11 +175,11 @@ def out_of_memory(limit: int, error: Exception):
     """solve_group on a machine that holds `limit` tasks at once; and the sizes that were tried."""
     original, tried = pipeline.solve_group, []
 
-    def small_machine(lm, group, settings, on_losses):
+    def small_machine(lm, group, settings, on_losses, limits):
         tried.append(len(group))
         if len(group) > limit:
             raise error
-        return original(lm, group, settings, on_losses)
+        return original(lm, group, settings, on_losses, limits)
 
     return small_machine, tried
 
@@ -372,10 +372,10 @@ def timed_run(folder, gridlm, tasks, monkeypatch, budget, **options):
     """A run whose groups take what `seconds_of` says; and the ids of the tasks of each group that was started."""
     clock, started, original = Clock(), [], pipeline.solve_group
 
-    def slow(lm, group, settings, on_losses):
+    def slow(lm, group, settings, on_losses, limits):
         started.append([task.id for task in group])
         clock.now += sum(seconds_of(task, lm, settings) for task in group)
-        return original(lm, group, settings, on_losses)
+        return original(lm, group, settings, on_losses, limits)
 
     monkeypatch.setattr(pipeline, "solve_group", slow)
     settings = dataclasses.replace(QUICK, k=1)

@@ -6,6 +6,7 @@ import torch
 
 from arc_helpers.lm.prompt import Encoded, encode
 from arc_helpers.ttt.cache import AnswerFeatures, prepare, slot_losses
+from arc_helpers.ttt.limits import Limits
 from arc_helpers.ttt.multilora import MODES, MultiLoRAModel
 from arc_helpers.ttt.trainer import SlotState, train_multi_lora, train_slots
 
@@ -200,8 +201,8 @@ def test_several_sequences_a_step_count_as_one_of_all_their_tokens(gridlm, encod
 @pytest.mark.parametrize("batch", [1, 2])
 def test_slots_may_take_turns_within_a_step(gridlm, encoded, mode, batch):
     together, expected = train_depth(gridlm, mode, NAMES, encoded, batch=batch)
-    for max_tokens in (1, 100):
-        turns, training = train_depth(gridlm, mode, NAMES, encoded, batch=batch, max_tokens=max_tokens)
+    for tokens in (1, 100):
+        turns, training = train_depth(gridlm, mode, NAMES, encoded, batch=batch, limits=Limits(tokens_at_once=tokens))
         torch.testing.assert_close(turns.bank.flat, together.bank.flat, atol=2e-5, rtol=0)
         np.testing.assert_allclose(training.losses, expected.losses, atol=1e-5, rtol=0)
 
