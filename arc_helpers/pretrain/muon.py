@@ -36,9 +36,31 @@ class Muon(torch.optim.Muon):
                     group["ns_steps"],
                     group["eps"],
                 )
+                update = self._rescaled(update.to(params[0].dtype), params, group)
                 lr = group["lr"] * max(1, shape[0] / shape[1]) ** 0.5
                 torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(params, list(update.to(params[0].dtype).unbind()), alpha=-lr)
+                torch._foreach_add_(params, list(update.unbind()), alpha=-lr)
+
+    def _rescaled(self, update: Tensor, params: list[Tensor], group: dict) -> Tensor:
+        """The update [n, rows, columns] that is made of the orthogonal one."""
+        return update
+
+
+class NorMuon(Muon):
+    """Muon whose neurons move alike: each row of an update is divided by the root of its running mean square, and the
+    whole brought back to the norm it had, so that Muon's learning rates stay right (Li et al. 2025, arXiv 2510.05491).
+    """
+
+    BETA2, EPS = 0.95, 1e-8
+
+    def _rescaled(self, update: Tensor, params: list[Tensor], group: dict) -> Tensor:
+        for p in params:
+            if "row_square" not in self.state[p]:
+                self.state[p]["row_square"] = torch.zeros_like(p[:, :1])
+        squares = [self.state[p]["row_square"] for p in params]
+        torch._foreach_lerp_(squares, list(update.square().mean(dim=2, keepdim=True).unbind()), 1 - self.BETA2)
+        even = update / (torch.stack(squares).sqrt() + self.EPS)
+        return even * (update.norm(dim=(1, 2), keepdim=True) / even.norm(dim=(1, 2), keepdim=True).clamp_min(self.EPS))
 
 
 def orthogonalize(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:

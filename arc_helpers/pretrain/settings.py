@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+OPTIMIZERS = ("muon", "normuon", "adamw")
+
 
 @dataclass(frozen=True)
 class PretrainConfig:
@@ -19,8 +21,9 @@ class PretrainConfig:
     micro_tokens: int | None = None  # tokens of one forward; the gradients of a step's parts are summed
     pack: bool = False  # several documents in a row of fixed length, instead of one padded document a row
     compile: bool = False  # torch.compile, where it works
+    engine: bool = False  # padded rows of a GridLM through arc_helpers.engine: faster where the model is small
     workers: int = 0  # processes that draw documents ahead
-    optimizer: str = "muon"  # or "adamw" for everything
+    optimizer: str = "muon"  # of the blocks' matrices: one of OPTIMIZERS; "adamw" is for everything
     lr_muon: float = 0.02  # matrices of the blocks
     lr_adamw: float = 3e-3  # embedding, head and norms
     weight_decay: float = 0.01
@@ -39,8 +42,10 @@ class PretrainConfig:
             length = getattr(self, name)
             if length is not None and not length > 0:
                 raise ValueError(f"{name} = {length}: must be > 0 or None")
-        if self.optimizer not in ("muon", "adamw"):
-            raise ValueError(f"optimizer = {self.optimizer!r}: must be muon or adamw")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer = {self.optimizer!r}: must be one of {', '.join(OPTIMIZERS)}")
+        if self.engine and self.pack:
+            raise ValueError("engine: it has no mask for packed documents; choose engine or pack")
 
     def progress(self, step: int, seconds: float) -> float:
         """How much of the run is over, 0 to 1."""
@@ -57,5 +62,5 @@ class PretrainConfig:
 #: the fields that may change when a run is resumed
 RESUMABLE = {
     *("steps", "seconds", "decay_fraction", "log_every", "evaluate_every", "checkpoint_every"),
-    *("micro_tokens", "compile", "workers"),  # these change rounding at most
+    *("micro_tokens", "compile", "engine", "workers"),  # these change rounding at most
 }

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from arc_helpers.engine import Engine, Weights, shared_weights
 from arc_helpers.lm.attention import choose_kernel, packed_mask
 from arc_helpers.lm.gridlm import GridLMForCausalLM
 from arc_helpers.lm.prompt import IGNORE
@@ -18,21 +19,23 @@ from arc_helpers.pretrain.batches import Batch
 from arc_helpers.pretrain.curriculum import Curriculum
 from arc_helpers.pretrain.flops import device_peak, matrix_parameters, training_flops
 from arc_helpers.pretrain.mixture import Mixture
-from arc_helpers.pretrain.muon import Muon
+from arc_helpers.pretrain.muon import Muon, NorMuon
 from arc_helpers.pretrain.processes import Processes
 from arc_helpers.pretrain.settings import RESUMABLE, PretrainConfig
 from arc_helpers.runs import sealing, usable
 
 
 def build_optimizers(model: nn.Module, config: PretrainConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the blocks' matrices and AdamW for the rest, or AdamW for all."""
+    """Muon or NorMuon for the blocks' matrices and AdamW for the rest, or AdamW for all."""
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and ".layers." in n]
     ids = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in ids]
     adamw = {"betas": (0.9, 0.95), "weight_decay": config.weight_decay}
     if config.optimizer == "adamw":
         return [torch.optim.AdamW([*matrices, *rest], lr=config.lr_adamw, **adamw)]
-    muon = Muon(matrices, lr=config.lr_muon, momentum=0.95, weight_decay=config.weight_decay)
+    muon = (NorMuon if config.optimizer == "normuon" else Muon)(
+        matrices, lr=config.lr_muon, momentum=0.95, weight_decay=config.weight_decay
+    )
     return [muon, torch.optim.AdamW(rest, lr=config.lr_adamw, **adamw)]
 
 
@@ -70,8 +73,8 @@ class Pretrainer:
         self.kernel, self.notes = "mask", []
         if config.pack:
             self._choose_kernel()
-        self.decoder = model.model
-        if config.compile:
+        self.decoder, self.engine = model.model, self._engine() if config.engine else None
+        if config.compile and self.engine is None:
             self._compile()
 
     @property
@@ -164,11 +167,15 @@ class Pretrainer:
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
         loss = torch.zeros((), device=self.model.device)
+        weights = shared_weights(self.model) if self.engine else None
+        leaves = weights.detached() if weights else None
         for inputs in self._parts(batch):
-            with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.autocast):
-                part = self._loss_sum(*inputs) / max(1, batch.counted)
+            with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.autocast and not leaves):
+                part = self._loss_sum(*inputs, leaves) / max(1, batch.counted)
             part.backward()
             loss += part.detach()
+        if weights and leaves:
+            weights.flow_back(leaves)  # once for all parts
         self._sum_gradients(loss)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
         for optimizer in self.optimizers:
@@ -188,7 +195,9 @@ class Pretrainer:
         ids, labels = torch.from_numpy(batch.input_ids[own]), torch.from_numpy(batch.labels[own])
         rows = max(1, micro // ids.shape[1] if micro else len(ids))
         for first in range(0, len(ids), rows):
-            part, goal = ids[first : first + rows], labels[first : first + rows].to(device, non_blocking=True)
+            width = ids.shape[1] if batch.packed else max(batch.lengths[own][first : first + rows])
+            part = ids[first : first + rows, :width]
+            goal = labels[first : first + rows, :width].to(device, non_blocking=True)
             there = part.to(device, non_blocking=True)
             mask = None
             if batch.packed:  # varlen's starts are a list: made here, so that nobody waits for the device
@@ -198,8 +207,12 @@ class Pretrainer:
                     torch._dynamo.maybe_mark_dynamic(mask, 0)
             yield there, goal, mask
 
-    def _loss_sum(self, ids: Tensor, labels: Tensor, mask) -> Tensor:
-        """The loss summed over counted tokens."""
+    def _loss_sum(self, ids: Tensor, labels: Tensor, mask, weights: Weights | None = None) -> Tensor:
+        """The loss summed over counted tokens; with `weights`, by the engine."""
+        if self.engine and weights:
+            positions = self.model.grid_positions(ids)
+            rotary = self.model.model.rotary(positions)
+            return self.engine.losses(weights, ids, labels, positions, rotary, training=True)[0].sum()
         hidden = self.decoder(ids, mask).last_hidden_state[:, :-1]
         logits = self.model.lm_head(hidden).float().flatten(0, 1)  # at all places: a fixed shape, no waiting
         return F.cross_entropy(logits, labels[:, 1:].flatten(), ignore_index=IGNORE, reduction="sum")
@@ -218,6 +231,12 @@ class Pretrainer:
         heads = c.num_attention_heads
         self.kernel, note = choose_kernel(device, dtype, heads, c.hidden_size // heads)
         self.notes.append(f"packed: {note}")
+
+    def _engine(self) -> Engine:
+        products = torch.bfloat16 if self.config.autocast else torch.float32
+        engine = Engine(self.model.config, self.model.device, products=products, compile=self.config.compile)
+        self.notes.append(f"engine: {engine.note}")
+        return engine
 
     def _compile(self) -> None:
         """Compile the decoder, and try it on one batch: where that fails, the run goes on without."""

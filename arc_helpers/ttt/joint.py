@@ -6,6 +6,7 @@ weights learn, with Muon, and what is common to the tasks is learned once. Slots
 on its own task. Test outputs are out of reach: tasks are stripped of them first.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
@@ -18,6 +19,7 @@ import torch
 from torch import nn
 
 from arc_helpers.arc import DIHEDRAL, MAX_SIDE, Pair, Task
+from arc_helpers.engine import TOKENS_AT_ONCE, WORTH_COMPILING
 from arc_helpers.lm.gridlm import GridLMForCausalLM
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.lm.prompt import TaskTooLong, encode_pairs
@@ -34,9 +36,16 @@ MOST_DEMOS = 8  # demonstrations of an in-context sequence
 
 
 def joint_config(device: str, steps: int | None, seconds: float | None = None, **changes) -> PretrainConfig:
-    """The settings that a short joint training does well with; `changes` are fields of PretrainConfig."""
-    usual = {"warmup_steps": 20, "ema_decay": 0.95, "log_every": 10, "checkpoint_every": 50}
+    """The settings that a short joint training does well with; `changes` are fields of PretrainConfig.
+
+    On a CPU it goes through the engine, compiled where the run is long enough to win that time back.
+    """
+    usual: dict = {"warmup_steps": 20, "ema_decay": 0.95, "log_every": 10, "checkpoint_every": 50}
     usual["autocast"] = has_bfloat16(device)
+    if torch.device(device).type == "cpu":
+        tokens = (steps or math.inf) * changes.get("batch_tokens", PretrainConfig.batch_tokens)
+        long = tokens > WORTH_COMPILING and (seconds or math.inf) > 60
+        usual |= {"engine": True, "micro_tokens": TOKENS_AT_ONCE, "compile": long}
     return PretrainConfig(steps=steps, seconds=seconds, **{**usual, **changes})
 
 

@@ -131,7 +131,7 @@ def test_the_rate_of_a_run_in_seconds():
         ({"steps": 0}, "steps = 0: must be"),
         ({"seconds": 0.0}, "seconds = 0.0: must be"),
         ({"micro_tokens": 0}, "micro_tokens = 0: must be"),
-        ({"optimizer": "sgd"}, "optimizer = 'sgd': must be muon or adamw"),
+        ({"optimizer": "sgd"}, "optimizer = 'sgd': must be one of muon, normuon, adamw"),
     ],
 )
 def test_a_run_needs_a_length_and_a_known_optimizer(knobs, message):
@@ -393,3 +393,8 @@ def test_tokens_are_counted_without_padding(prompt_form):
     batch = next(mixture.batches(4096))
     assert trainer.tokens == sum(batch.lengths) == (batch.input_ids != prompt_form.pad).sum() < batch.input_ids.size
     assert trainer.flops > 6 * trainer.matrices * trainer.tokens
+
+
+def test_the_engine_refuses_packed_rows():
+    with pytest.raises(ValueError, match="engine: it has no mask for packed documents"):
+        PretrainConfig(engine=True, pack=True)
