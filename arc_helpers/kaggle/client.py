@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from arc_helpers.kaggle.bundle import BUILD, source_sha256
 from arc_helpers.kaggle.kernels import NOBODY, Kernel, Table, read_table
+from arc_helpers.kaggle.wheels import carried
 from arc_helpers.runs import ConfigError, atomic_write_json, git_version, load_profile, resolve_path
 from arc_helpers.runs.config import section
 
@@ -69,6 +70,8 @@ def missing_model(kernel: Kernel, dataset: Path) -> str | None:
     model = values.get("model_dir") or getattr(knobs, "model_dir", None)
     attached = [f"models/{source}" for source in kernel.models]
     if model is None or model in attached or (dataset / model / "config.json").is_file():
+        return None
+    if any(f"{model}/".startswith(pattern.split("*")[0]) for pattern in carried()):  # in our wheel
         return None
     return model
 

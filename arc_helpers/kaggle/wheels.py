@@ -1,5 +1,6 @@
 """Wheels: the third-party ones that Kaggle's image lacks, fetched for its Python, and our own."""
 
+import ast
 import hashlib
 import os
 import re
@@ -11,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from arc_helpers.runs import ConfigError, project_root
-from arc_helpers.runs.env import PACKAGE
 
 WHEELS = "kaggle/wheels.txt"
+SOURCES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "NOTICE")
 KAGGLE_PYTHON = "3.12"
 LOCAL_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 #: newest first; Kaggle's image is Ubuntu 22.04 (glibc 2.35)
@@ -56,11 +57,23 @@ def fetch(folder: Path, versions: dict[str, str], python: str = KAGGLE_PYTHON) -
 
 
 def package_files() -> dict[str, bytes]:
-    """What our wheel holds: {path: content} of the modules, and of the profiles, which are
-    outside of the package in the repository and inside of it everywhere else."""
-    modules = {f"arc_helpers/{path.relative_to(PACKAGE)}": path for path in PACKAGE.rglob("*.py")}
-    profiles = {f"arc_helpers/configs/{path.name}": path for path in (PACKAGE.parent / "configs").glob("*.yaml")}
-    return {name: path.read_bytes() for name, path in sorted((modules | profiles).items())}
+    """What our wheel is made of: {path: content}. Raises ConfigError, one line, where there is no repository."""
+    root = project_root()
+    if not (root / "setup.py").is_file():
+        raise ConfigError(f"{root}: a wheel is built in a clone of the repository only")
+    patterns = ("arc_helpers/**/*.py", *SOURCES, *carried())
+    found = {path for pattern in patterns for path in root.glob(pattern) if path.is_file()}
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(found) if "__pycache__" not in path.parts}
+
+
+def carried() -> tuple[str, ...]:
+    """The patterns of what a wheel carries besides the modules: setup.py knows them."""
+    root = project_root()
+    tree = ast.parse((root / "setup.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "CARRIED":
+            return ast.literal_eval(node.value)
+    raise ConfigError(f"{root / 'setup.py'}: CARRIED is missing")
 
 
 def build_own(folder: Path, files: Mapping[str, bytes]) -> Path:
@@ -70,9 +83,6 @@ def build_own(folder: Path, files: Mapping[str, bytes]) -> Path:
         for name, content in files.items():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes(content)
-        for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
-            shutil.copy(PACKAGE.parent / name, source)
-        (source / "MANIFEST.in").write_text("recursive-include arc_helpers *.yaml\n")
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
         command += ["--no-build-isolation", "--wheel-dir", str(built), str(source)]
         done = subprocess.run(

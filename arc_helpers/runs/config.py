@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from arc_helpers.runs.env import PACKAGE, project_root
+from arc_helpers.runs.env import home, project_root
 from arc_helpers.runs.explain import explain_error, explain_unknown, show
 
 PROFILES = ("tiny", "laptop", "gpu", "kaggle")
@@ -380,8 +380,8 @@ def section(notebook: str) -> str:
 
 
 def _profile_path(name: str) -> Path:
-    """A wheel has no repository around it: its profiles are in the package, where kaggle/ puts them."""
-    folders = [PACKAGE.parent / "configs", project_root() / "configs", PACKAGE / "configs"]
+    """The project's own, such as ARC_ROOT's, or those that come with the code."""
+    folders = [project_root() / "configs", home() / "configs"]
     for folder in folders:
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"

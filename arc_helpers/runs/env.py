@@ -4,12 +4,14 @@ import glob
 import os
 import random
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 Kind = Literal["terminal", "jupyter", "papermill", "pytest", "kaggle-interactive", "kaggle-batch", "kaggle-rerun"]
 PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGED = PACKAGE / "packaged"  # what setup.py puts into a wheel: configs/, notebooks/, models/
 
 
 @dataclass(frozen=True)
@@ -41,32 +43,41 @@ def detect() -> Environment:
 
 
 def project_root() -> Path:
-    """The folder that relative paths mean: ARC_ROOT; /kaggle/working on Kaggle; the repository; the cwd."""
+    """The folder that relative paths mean: ARC_ROOT; the repository around the code; where there is none, as with an
+    installed package, /kaggle/working on Kaggle, else the repository around the working folder, or that folder."""
     if os.environ.get("ARC_ROOT"):
         return Path(os.environ["ARC_ROOT"]).expanduser().resolve()
+    if _is_repository(PACKAGE.parent):
+        return PACKAGE.parent
     if _on_kaggle():
         return _kaggle_root() / "working"
     cwd = Path.cwd()
-    for folder in (PACKAGE.parent, cwd, *cwd.parents):
-        if (folder / "configs").is_dir() and (folder / "pyproject.toml").is_file():
-            return folder
-    return cwd
+    return next((folder for folder in (cwd, *cwd.parents) if _is_repository(folder)), cwd)
+
+
+def home() -> Path:
+    """Where configs/, notebooks/ and the embedded models are: the repository around the code, or the package."""
+    return PACKAGE.parent if _is_repository(PACKAGE.parent) else PACKAGED
 
 
 def resolve_path(path: str | Path, must_exist: bool = False) -> Path:
     """Absolute path of an input: `~` expanded, a relative path under project_root() wherever we run.
 
-    On Kaggle a relative path that is not under /kaggle/working is also looked up in both mount layouts of
-    /kaggle/input. With must_exist, a path that is nowhere raises FileNotFoundError with the places tried.
+    A relative path that is not there is also looked up where outputs go, on Kaggle in both mount layouts of
+    /kaggle/input, and in what the package carries. With must_exist, a path that is nowhere raises FileNotFoundError
+    with the places tried.
     """
     path = Path(path).expanduser()
     local = project_root() / path  # joining an absolute path gives that path
-    if local.exists():
-        return local
-    if _on_kaggle() and not path.is_absolute():
-        mounted = _find_mounted(path)
-        if mounted is not None:
-            return mounted
+    if path.is_absolute():
+        places = [local]
+    else:
+        places = [_writable() / path, local, home() / path]
+        mounted = _find_mounted(path) if _on_kaggle() else None
+        places[2:2] = [mounted] if mounted else []
+    for place in places:
+        if place.exists():
+            return place
     if must_exist:
         also = f" nor under {_kaggle_root() / 'input'}" if _on_kaggle() and not path.is_absolute() else ""
         raise FileNotFoundError(f"{path}: not found (looked at {local}{also})")
@@ -74,7 +85,9 @@ def resolve_path(path: str | Path, must_exist: bool = False) -> Path:
 
 
 def output_path(path: str | Path) -> Path:
-    """Absolute path of an output: as resolve_path, but never an input; on Kaggle under /kaggle/working."""
+    """Absolute path of an output: as resolve_path, but never an input; on Kaggle under /kaggle/working, and where the
+    project is read-only under the first of the working folder, the user's home and the system's temporary folder that
+    is not."""
     return _writable() / Path(path).expanduser()  # joining an absolute path gives that path
 
 
@@ -167,8 +180,16 @@ def _kaggle_root() -> Path:
     return Path(os.environ.get("ARC_KAGGLE_ROOT", "/kaggle"))
 
 
+def _is_repository(folder: Path) -> bool:
+    return (folder / "configs").is_dir() and (folder / "pyproject.toml").is_file()
+
+
 def _writable() -> Path:
-    return _kaggle_root() / "working" if _on_kaggle() else project_root()
+    if _on_kaggle():
+        return _kaggle_root() / "working"
+    root = project_root()
+    places = (root, Path.cwd(), Path(os.path.expanduser("~")), Path(tempfile.gettempdir()))
+    return next((place for place in places if place.is_dir() and os.access(place, os.W_OK | os.X_OK)), root)
 
 
 def _find_mounted(path: Path) -> Path | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from arc_helpers.runs.config import NOTEBOOKS, ConfigError, RunKnobs, check_run, resolve, section
-from arc_helpers.runs.env import output_path, project_root, resolve_path
+from arc_helpers.runs.env import home, output_path, project_root, resolve_path
 from arc_helpers.runs.explain import explain_unknown
 from arc_helpers.runs.session import open_folder
 
@@ -205,4 +205,4 @@ def parse_words(words: Sequence[str]) -> dict[str, str]:
 
 def _folder() -> Path:
     """Tests bring their own notebooks by ARC_NOTEBOOKS."""
-    return Path(os.environ.get("ARC_NOTEBOOKS") or project_root() / "notebooks")
+    return Path(os.environ.get("ARC_NOTEBOOKS") or home() / "notebooks")

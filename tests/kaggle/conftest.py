@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from arc_helpers.kaggle import bundle
+from arc_helpers.runs import env
 
 USER = "somebody"
 COMPETITION = "arc-prize-2026-arc-agi-2"
@@ -28,7 +29,12 @@ def built(tmp_path_factory) -> bundle.Bundle:
 
 @pytest.fixture
 def kaggle_root(tmp_path, monkeypatch) -> Path:
-    """An empty /kaggle."""
+    """An empty /kaggle, on which our package is installed without the models that it brings."""
+    packaged = tmp_path / "site/arc_helpers/packaged"
+    packaged.mkdir(parents=True)
+    (packaged / "configs").symlink_to(Path(__file__).parents[2] / "configs")
+    monkeypatch.setattr(env, "PACKAGE", packaged.parent)
+    monkeypatch.setattr(env, "PACKAGED", packaged)
     for name in ("input", "working", "temp"):
         (tmp_path / name).mkdir()
     monkeypatch.setenv("ARC_KAGGLE_ROOT", str(tmp_path))

@@ -39,10 +39,6 @@ def test_the_manifest_holds_for_every_file(built, manifest):
     assert {entry["file"] for entry in manifest["wheels"].values()} < set(manifest["files"])
 
 
-def test_the_embedded_model_is_in_the_dataset(manifest):
-    assert {"models/arc-micro/config.json", "models/arc-micro/model.safetensors"} <= set(manifest["files"])
-
-
 def test_the_dataset_is_one_that_kaggle_takes(built):
     about = json.loads((built.dataset / "dataset-metadata.json").read_text())
     owner, slug = about["id"].split("/")
@@ -50,14 +46,24 @@ def test_the_dataset_is_one_that_kaggle_takes(built):
     assert len(about["licenses"]) == 1
 
 
-def test_our_wheel_brings_the_profiles_and_imports_alone(built, tmp_path):
+def test_our_wheel_brings_profiles_notebooks_and_models_and_works_alone(built, tmp_path):
     (wheel,) = built.dataset.glob("arc_helpers-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
-    assert (tmp_path / "arc_helpers/configs/kaggle.yaml").is_file()
-    code = "import arc_helpers.runs as r; print(r.load_profile('kaggle').name, r.__file__)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith(f"kaggle {tmp_path}")
+    code = (
+        "import arc_helpers.runs as r; from arc_helpers.runs.notebook import list_notebooks as n;"
+        "print(r.load_profile('kaggle').name, len(n()), r.resolve_path('models/arc-micro/model.safetensors').is_file(),"
+        "r.resolve_path('models/ttt-memory/static/config.json').is_file(), r.output_path('x'), r.__file__)"
+    )
+    (tmp_path / "elsewhere").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path / "elsewhere",
+        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith(f"kaggle 8 True True {tmp_path}/elsewhere/x {tmp_path}"), done.stderr
 
 
 def test_each_kernel_is_built_or_named(built):

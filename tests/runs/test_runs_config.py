@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from arc_helpers.runs import NOTEBOOKS, PROFILES, ConfigError, Profile, config, load_profile, resolve
+from arc_helpers.runs import NOTEBOOKS, PROFILES, ConfigError, Profile, env, load_profile, resolve
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -119,7 +119,7 @@ def test_bad_profile_files(tmp_path, monkeypatch, change, message):
     change(values)
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "tiny.yaml").write_text(yaml.safe_dump(values))
-    monkeypatch.setattr(config, "PACKAGE", tmp_path / "arc_helpers")
+    monkeypatch.setenv("ARC_ROOT", str(tmp_path))
     if message is None:
         load_profile("tiny")
         return
@@ -133,17 +133,18 @@ def test_bad_profile_files(tmp_path, monkeypatch, change, message):
 def test_a_profile_file_that_is_no_profile(tmp_path, monkeypatch, text):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "tiny.yaml").write_text(text)
-    monkeypatch.setattr(config, "PACKAGE", tmp_path / "arc_helpers")
+    monkeypatch.setenv("ARC_ROOT", str(tmp_path))
     with pytest.raises(ConfigError, match=r"tiny\.yaml: (not YAML|must hold one section a notebook)"):
         load_profile("tiny")
 
 
 def test_profiles_of_an_installed_wheel(tmp_path, monkeypatch):
-    """Without a repository the package's own configs/ is read; without that, the places are named."""
+    """Without a repository the profiles in the package are read; without them, the places are named."""
     monkeypatch.setenv("ARC_ROOT", str(tmp_path))
-    monkeypatch.setattr(config, "PACKAGE", tmp_path / "site" / "arc_helpers")
-    with pytest.raises(ConfigError, match=r"^profile = tiny: tiny\.yaml is in none of .*arc_helpers/configs$"):
+    monkeypatch.setattr(env, "PACKAGE", tmp_path / "site/arc_helpers")
+    monkeypatch.setattr(env, "PACKAGED", tmp_path / "site/arc_helpers/packaged")
+    with pytest.raises(ConfigError, match=r"^profile = tiny: tiny\.yaml is in none of .*arc_helpers/packaged/configs$"):
         load_profile("tiny")
-    (tmp_path / "site" / "arc_helpers" / "configs").mkdir(parents=True)
-    (tmp_path / "site/arc_helpers/configs/tiny.yaml").write_text((CONFIGS / "tiny.yaml").read_text())
+    (tmp_path / "site/arc_helpers/packaged/configs").mkdir(parents=True)
+    (tmp_path / "site/arc_helpers/packaged/configs/tiny.yaml").write_text((CONFIGS / "tiny.yaml").read_text())
     assert load_profile("tiny").name == "tiny"

@@ -37,7 +37,9 @@ def nowhere(monkeypatch):
 
 @pytest.fixture
 def kaggle(nowhere, tmp_path):
-    """A Kaggle machine under tmp_path: (monkeypatch, its root)."""
+    """A Kaggle machine under tmp_path with our wheel installed: (monkeypatch, its root)."""
+    nowhere.setattr(env, "PACKAGE", tmp_path / "site-packages/arc_helpers")
+    nowhere.setattr(env, "PACKAGED", tmp_path / "site-packages/arc_helpers/packaged")
     (tmp_path / "working").mkdir()
     (tmp_path / "input").mkdir()
     nowhere.setenv("ARC_KAGGLE_ROOT", str(tmp_path))
@@ -108,6 +110,41 @@ def test_root_of_an_installed_wheel_is_the_repository_around_the_cwd(nowhere, tm
     assert project_root() == tmp_path / "repo"
     nowhere.chdir(tmp_path)
     assert project_root() == tmp_path
+
+
+def test_a_clone_is_the_root_on_kaggle_too_and_outputs_go_to_its_working_folder(nowhere, tmp_path):
+    nowhere.setenv("ARC_KAGGLE_ROOT", str(tmp_path))
+    nowhere.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    (tmp_path / "working").mkdir()
+    repository = Path(env.__file__).parents[2]
+    assert project_root() == repository and resolve_path("models/arc-micro") == repository / "models/arc-micro"
+    assert output_path("x") == tmp_path / "working/x"
+
+
+def test_an_installed_package_brings_models_and_profiles(nowhere, tmp_path):
+    nowhere.setattr(env, "PACKAGE", tmp_path / "arc_helpers")
+    nowhere.setattr(env, "PACKAGED", tmp_path / "arc_helpers/packaged")
+    (tmp_path / "arc_helpers/packaged/models/arc-micro").mkdir(parents=True)
+    (tmp_path / "mine").mkdir()
+    nowhere.chdir(tmp_path / "mine")
+    assert resolve_path("models/arc-micro") == tmp_path / "arc_helpers/packaged/models/arc-micro"
+    assert output_path("models/arc-micro") == tmp_path / "mine/models/arc-micro"
+    (tmp_path / "mine/models/arc-micro").mkdir(parents=True)
+    assert resolve_path("models/arc-micro") == tmp_path / "mine/models/arc-micro", "one's own comes first"
+
+
+def test_outputs_of_a_read_only_project_go_where_one_may_write(nowhere, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    nowhere.setenv("HOME", str(home))
+    nowhere.setenv("ARC_ROOT", str(tmp_path / "project"))
+    (tmp_path / "project").mkdir()
+    nowhere.chdir(tmp_path)
+    locked = {tmp_path / "project"}
+    nowhere.setattr(env.os, "access", lambda path, mode: Path(path) not in locked)
+    assert output_path("x") == tmp_path / "x"
+    locked.add(tmp_path)
+    assert output_path("x") == home / "x" and resolve_path("x") == tmp_path / "project/x"
 
 
 def test_absolute_and_home_paths(nowhere, tmp_path):
