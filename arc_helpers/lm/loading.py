@@ -1,9 +1,10 @@
 """Load any Hugging Face causal LM for grids: local folders, 4-bit or not, on a GPU or a CPU."""
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.utils import logging as hf_logging
 
 from arc_helpers.lm import gridlm  # noqa: F401  registers model_type "gridlm"
+from arc_helpers.lm.decoder import decoder_of, embedding_scale, finished
 from arc_helpers.lm.prompt_form import PromptForm
+from arc_helpers.lm.selfcheck import Reference, differences, is_cut, reference
 from arc_helpers.lm.task_tokens import TaskTokens
 from arc_helpers.runs import choose_device, resolve_path
 
@@ -37,6 +40,7 @@ class LoadedLM:
     dtype: torch.dtype  # of activations
     notes: tuple[str, ...] = field(default=())
     task_tokens: TaskTokens | None = None  # of a model that was adapted jointly (ttt/joint.py)
+    no_split: str = ""  # why it cannot be run in two halves, which mode "top_m" needs
 
     @property
     def head(self) -> nn.Module:
@@ -51,8 +55,11 @@ class LoadedLM:
 
     def hidden(self, input_ids: Tensor | None = None, **inputs) -> Any:
         """The decoder's output (`last_hidden_state` is after the final norm), without the head."""
-        decoder = getattr(self.model, self.model.base_model_prefix)
-        return decoder(input_ids=input_ids, **inputs)
+        return decoder_of(self.model)(input_ids=input_ids, **inputs)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [..., V] of the decoder's output [..., H], as the model itself makes them."""
+        return finished(self.model.config, self.head(hidden.to(self.head.weight.dtype)))
 
 
 def load_causal_lm(
@@ -116,6 +123,7 @@ def load_causal_lm(
     task_tokens = None
     if getattr(config, "task_names", None):  # the rows behind its vocabulary are not to be trimmed away
         task_tokens, trim_vocab = TaskTokens(config.vocab_size, tuple(config.task_names)), False
+    expected = _own_forward(model, form, model_dir)
     if trim_vocab:
         form = trim_vocabulary(model, form)
         notes.append(f"vocabulary trimmed to {len(form.token_ids)} tokens")
@@ -125,7 +133,34 @@ def load_causal_lm(
             notes.append(f"max_len {max_len} clamped to the model's context of {context} tokens")
         max_len = context or 2048
     name = Path(str(model_dir)).name
-    return LoadedLM(model, tokenizer, form, name, max_len, model.device, dtype, tuple(notes), task_tokens)
+    lm = LoadedLM(model, tokenizer, form, name, max_len, model.device, dtype, tuple(notes), task_tokens)
+    return _checked(lm, expected, model_dir)
+
+
+def _own_forward(model: PreTrainedModel, form: PromptForm, model_dir: str | Path) -> Reference:
+    try:
+        return reference(model, form)
+    except ValueError as error:
+        raise ModelError(f"{model_dir}: {error}") from None
+
+
+def _checked(lm: LoadedLM, expected: Reference, model_dir: str | Path) -> LoadedLM:
+    """The model, where the suite computes it as it computes itself; ModelError, one line, where it does not."""
+    wrong = differences(lm, expected)
+    told = ", ".join(f"{way} {distance:.2g}" for way, distance in wrong.items())
+    kind = lm.model.config.model_type
+    if wrong and is_cut(lm, expected):
+        raise ModelError(
+            f"{model_dir}: with its vocabulary cut, {kind} computes other logits ({told}): trim_vocab=false"
+        )
+    if wrong.keys() - {"split"}:
+        raise ModelError(
+            f"{model_dir}: the suite would not compute {kind} as it computes itself ({told}): not supported"
+        )
+    if wrong:
+        why = f"{lm.name} ({kind}) cannot be run in two halves: mode = head or full"
+        return replace(lm, no_split=why, notes=(*lm.notes, why))
+    return lm
 
 
 @torch.no_grad()
@@ -138,12 +173,13 @@ def trim_vocabulary(model: PreTrainedModel, prompt_form: PromptForm) -> PromptFo
     rows = torch.tensor(prompt_form.token_ids)
     old_embedding, old_head = model.get_input_embeddings(), model.get_output_embeddings()
     dtype = old_embedding.weight.dtype
-    if getattr(old_head, "bias", None) is not None:
-        raise ModelError("trim_vocabulary: a head with a bias is not supported")
-    embedding = CastingEmbedding(len(rows), old_embedding.weight.shape[1], out_dtype=dtype)
+    scale = embedding_scale(old_embedding)
+    embedding = CastingEmbedding(len(rows), old_embedding.weight.shape[1], out_dtype=dtype, embed_scale=scale)
     embedding.weight.copy_(old_embedding.weight[rows.to(old_embedding.weight.device)].float())
-    head = CastingLinear(old_head.weight.shape[1], len(rows))
+    head = CastingLinear(old_head.weight.shape[1], len(rows), bias=old_head.bias is not None)
     head.weight.copy_(old_head.weight[rows.to(old_head.weight.device)].float())
+    if old_head.bias is not None:
+        head.bias.copy_(old_head.bias[rows.to(old_head.bias.device)].float())
     model.set_input_embeddings(embedding.to(old_embedding.weight.device).requires_grad_(False))
     model.set_output_embeddings(head.to(old_head.weight.device).requires_grad_(False))
     trimmed = prompt_form.trimmed()
@@ -159,21 +195,22 @@ def trim_vocabulary(model: PreTrainedModel, prompt_form: PromptForm) -> PromptFo
 
 
 class CastingEmbedding(nn.Embedding):
-    """float32 rows that speak the model's dtype."""
+    """float32 rows that speak the model's dtype, scaled as the model's own are."""
 
-    def __init__(self, *args, out_dtype: torch.dtype):
+    def __init__(self, *args, out_dtype: torch.dtype, embed_scale: Tensor | float = 1.0):
         super().__init__(*args)
         self.out_dtype = out_dtype
+        self.register_buffer("embed_scale", torch.as_tensor(embed_scale, dtype=torch.float32), persistent=False)
 
     def forward(self, ids: Tensor) -> Tensor:
-        return super().forward(ids).to(self.out_dtype)
+        return super().forward(ids).to(self.out_dtype) * self.embed_scale.to(self.out_dtype)
 
 
 class CastingLinear(nn.Linear):
     """A float32 head that takes hidden states of any dtype; logits are float32."""
 
-    def __init__(self, in_features: int, out_features: int):
-        super().__init__(in_features, out_features, bias=False)
+    def __init__(self, in_features: int, out_features: int, bias: bool = False):
+        super().__init__(in_features, out_features, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.to(self.weight.dtype))
@@ -225,6 +262,8 @@ def locate_model(model_dir: str | Path) -> tuple[str, bool]:
 
 def bitsandbytes_config(quant_type: str, double_quant: bool, dtype: torch.dtype) -> BitsAndBytesConfig:
     """What 4-bit loading needs. ModelError, one line, without bitsandbytes."""
+    # it tells every CPU that a kernel could be downloaded
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     try:
         import bitsandbytes  # noqa: F401
     except ImportError:

@@ -14,5 +14,5 @@ def answer_logprobs(lm: LoadedLM, encoded: Encoded) -> np.ndarray:
     labels = torch.from_numpy(encoded.labels)[1:].to(lm.device)
     counted = labels != IGNORE
     hidden = lm.hidden(ids).last_hidden_state[0, :-1][counted]
-    logprobs = lm.head(hidden.to(lm.head.weight.dtype)).float().log_softmax(dim=-1)
+    logprobs = lm.logits(hidden).float().log_softmax(dim=-1)
     return logprobs.gather(1, labels[counted][:, None]).squeeze(1).cpu().numpy()

@@ -1,7 +1,6 @@
 """What a frozen base computes is constant: each depth keeps as much of it as its adapters leave alone."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -12,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from arc_helpers.lm.decoder import entering, stopping_before
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.lm.prompt import IGNORE, Encoded
 from arc_helpers.ttt.limits import fitting
-from arc_helpers.ttt.multilora import MultiLoRAModel, decoder_layers, per_slot_cross_entropy
+from arc_helpers.ttt.multilora import MultiLoRAModel, per_slot_cross_entropy
 from arc_helpers.ttt.store import StateStore, Stored
 
 
@@ -118,8 +118,9 @@ def _layer_states(lm: LoadedLM, examples: Sequence[Encoded], first_layer: int, b
     """(index, LayerStates) of every example, batch by batch."""
 
     def compute(batch: list[Encoded]) -> list[LayerStates]:
-        with torch.no_grad(), _only_layers(lm, slice(0, first_layer)), _without_final_norm(lm):
-            hidden = lm.hidden(_padded(lm, batch), use_cache=False).last_hidden_state
+        with torch.no_grad(), stopping_before(lm.model, first_layer) as entered:
+            lm.hidden(_padded(lm, batch), use_cache=False)
+        (hidden,) = entered
         return [LayerStates(hidden[row, : len(example)].clone(), example) for row, example in enumerate(batch)]
 
     yield from _over_batches(lm, examples, batch_tokens, compute)
@@ -147,12 +148,9 @@ def _states(model: MultiLoRAModel, examples: Sequence[Any], slots: Tensor) -> Te
     ids = _padded(lm, [_encoded(e) for e in examples])
     if not isinstance(examples[0], LayerStates):
         return model.hidden(ids, slots, use_cache=False).last_hidden_state
-    inputs = {"inputs_embeds": _on(lm, [e.hidden for e in examples])}
-    if hasattr(lm.model, "grid_positions"):  # it cannot read rows and columns off states
-        inputs["position_ids"] = lm.model.grid_positions(ids)
-    # a decoder whose first layers are cut off takes the states that enter the next one for its embeddings
-    with _only_layers(lm, slice(model.first_layer, None)):
-        return model.hidden(None, slots, use_cache=False, **inputs).last_hidden_state
+    states = _on(lm, [e.hidden for e in examples])
+    with entering(lm.model, model.first_layer, states):
+        return model.hidden(ids, slots, use_cache=False).last_hidden_state
 
 
 def _on(lm: LoadedLM, states: Sequence[Tensor]) -> Tensor:
@@ -195,24 +193,3 @@ def _over_batches(
             raise torch.OutOfMemoryError(f"the states of a sequence of {longest} tokens: out of memory")
         else:
             batch_tokens = len(chosen) // 2 * longest
-
-
-@contextmanager
-def _only_layers(lm: LoadedLM, kept: slice) -> Iterator[None]:
-    decoder = getattr(lm.model, lm.model.base_model_prefix)
-    layers = decoder_layers(lm)
-    decoder.layers = layers[kept]
-    try:
-        yield
-    finally:
-        decoder.layers = layers
-
-
-@contextmanager
-def _without_final_norm(lm: LoadedLM) -> Iterator[None]:
-    decoder = getattr(lm.model, lm.model.base_model_prefix)
-    norm, decoder.norm = decoder.norm, torch.nn.Identity()
-    try:
-        yield
-    finally:
-        decoder.norm = norm

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.cache_utils import Cache
 
+from arc_helpers.lm.decoder import blocks_of, final_norm_of, finished
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.lm.prompt import IGNORE
 from arc_helpers.ttt.bank import SlotBank
@@ -125,10 +126,10 @@ class MultiLoRAModel(nn.Module):
         if self.mode == "head":
             # (h + s·h·A·B)·Wᵀ = h·Wᵀ + s·(h·A)·(B·Wᵀ): nothing as wide as h is made or differentiated
             wide = F.linear(rows.weights("B").to(head.weight.dtype), head.weight).to(dtype)  # [S, r, V]
-            return rows.add_product(logits, hidden.to(dtype), rows.weights("A"), wide, scale=self.scaling)
-        if "head" in self.bank:
-            return rows.add_product(logits, hidden.to(dtype), rows.weights("head").mT)
-        return logits
+            logits = rows.add_product(logits, hidden.to(dtype), rows.weights("A"), wide, scale=self.scaling)
+        elif "head" in self.bank:
+            logits = rows.add_product(logits, hidden.to(dtype), rows.weights("head").mT)
+        return finished(self.lm.model.config, logits)
 
     def forward(self, input_ids: Tensor | None = None, slots: Tensor | Rows | None = None, **inputs) -> Tensor:
         """logits [N, T, V] of token ids [N, T] (or `inputs_embeds`), each row with its own adapter."""
@@ -203,7 +204,9 @@ class MultiLoRAModel(nn.Module):
 
     def _norm_hook(self, name: str) -> Callable:
         def hook(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-            return self._rows.scaled(output, (1 + self._rows.weights(f"{name}.scale")).to(output.dtype))
+            scale = (1 + self._rows.weights(f"{name}.scale")).to(output.dtype)
+            bias = getattr(module, "bias", None)  # stays as it is: only the gain is trained
+            return self._rows.scaled(output, scale) if bias is None else self._rows.scaled(output - bias, scale) + bias
 
         return hook
 
@@ -275,7 +278,7 @@ def _attribute(name: str) -> str:
 
 def decoder_layers(lm: LoadedLM) -> nn.ModuleList:
     """The decoder's blocks."""
-    return getattr(lm.model, lm.model.base_model_prefix).layers
+    return blocks_of(lm.model)[1]
 
 
 def adapted_linears(lm: LoadedLM, target_modules: Sequence[str] | None, first_layer: int = 0) -> dict[str, nn.Linear]:
@@ -283,7 +286,7 @@ def adapted_linears(lm: LoadedLM, target_modules: Sequence[str] | None, first_la
 
     Raises ValueError with the names there are where one of `target_modules` is not among them.
     """
-    prefix = f"{lm.model.base_model_prefix}.layers"
+    prefix = blocks_of(lm.model)[0]
     found = {
         f"{prefix}.{i}.{name}": module
         for i, layer in enumerate(decoder_layers(lm))
@@ -307,22 +310,24 @@ def adapted_linears(lm: LoadedLM, target_modules: Sequence[str] | None, first_la
 
 def _norms(lm: LoadedLM, first_layer: int) -> dict[str, nn.Module]:
     """{name in the model: module} of the norms from `first_layer` on, the final one included."""
-    prefix = lm.model.base_model_prefix
-    decoder = getattr(lm.model, prefix)
-    blocks = {f"{prefix}.layers.{i}": layer for i, layer in enumerate(decoder.layers) if i >= first_layer}
+    prefix, layers = blocks_of(lm.model)
+    blocks = {f"{prefix}.{i}": layer for i, layer in enumerate(layers) if i >= first_layer}
     norms = {
         f"{block}.{name}": module
         for block, layer in blocks.items()
         for name, module in layer.named_modules()
         if name.endswith("norm")
     }
-    return {**norms, f"{prefix}.norm": decoder.norm}
+    name, final = final_norm_of(lm.model)
+    return {**norms, name: final}
 
 
 def _first_layer(lm: LoadedLM, mode: str, top_m: int | None) -> int:
     depth = len(decoder_layers(lm))
     if mode != "top_m":
         return 0
+    if lm.no_split:
+        raise ValueError(f"mode = top_m: {lm.no_split}")
     m = max(1, depth // 4) if top_m is None else top_m
     if not 1 <= m <= depth:
         raise ValueError(f"top_m = {m}: must be 1…{depth}, the model's layers")

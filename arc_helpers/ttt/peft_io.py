@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from arc_helpers.lm.decoder import embedding_scale, gain_of
 from arc_helpers.runs.checkpoint import atomic_write_bytes, atomic_write_json
 from arc_helpers.ttt.multilora import MultiLoRAModel
 
@@ -73,8 +74,8 @@ def _to_peft(model: MultiLoRAModel, slot: dict[str, Tensor]) -> dict[str, Tensor
         if kind in ("A", "B"):
             tensors[f"{module}.lora_{kind}.weight"] = value
         else:
-            where, base = _whole(model, name)
-            tensors[where] = base * (1 + value) if kind == "scale" else base + value
+            where, base, unit = _whole(model, name)
+            tensors[where] = base + unit * value
     return tensors
 
 
@@ -91,19 +92,25 @@ def _from_peft(model: MultiLoRAModel, tensors: dict[str, Tensor]) -> dict[str, T
         if kind in ("A", "B"):
             slot[name] = tensors[f"{module}.lora_{kind}.weight"]
         else:
-            where, base = _whole(model, name)
+            where, base, unit = _whole(model, name)
             change = tensors[where].to(base) - base
-            slot[name] = torch.where(base == 0, 0, change / base) if kind == "scale" else change
+            slot[name] = torch.where(unit == 0, 0, change / unit)
     return slot
 
 
-def _whole(model: MultiLoRAModel, name: str) -> tuple[str, Tensor]:
-    """Of something trained in full: the name of its weight in the base, and that weight in the adapters' dtype."""
+def _whole(model: MultiLoRAModel, name: str) -> tuple[str, Tensor, Tensor]:
+    """Of something trained in full: the name of its weight in the base, that weight in the adapters' dtype, and by how
+    much the weight moves where the slot's number is 1."""
+    dtype = model.bank.flat.dtype
     if name.endswith(".scale"):
         module = model.lm.model.get_submodule(name.removesuffix(".scale"))
+        unit = gain_of(module).to(dtype)
     else:
         module = model.lm.head if name == "head" else model.lm.model.get_input_embeddings()
-    return f"{_name_of(model, module)}.weight", module.weight.to(model.bank.flat.dtype)
+        unit = torch.ones((), dtype=dtype, device=module.weight.device)
+        if name == "embedding":  # a slot's change is added behind the scale that some models have
+            unit = unit / embedding_scale(module)
+    return f"{_name_of(model, module)}.weight", module.weight.to(dtype), unit
 
 
 def _name_of(model: MultiLoRAModel, module: torch.nn.Module) -> str:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from arc_helpers.arc import Pair, Task
+from arc_helpers.lm.decoder import embedding_scale, gain_of
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.ttt.multilora import MultiLoRAModel
 
@@ -101,9 +102,10 @@ def merged(model: MultiLoRAModel, k: int) -> LoadedLM:
             module = lm.model.get_submodule(module)
         elif kind == "scale":
             module = lm.model.get_submodule(module)
-            change = module.weight * value
+            change = gain_of(module) * value
         elif name in ("head", "embedding"):
             module, change = lm.head if name == "head" else lm.model.get_input_embeddings(), value
+            change = change if name == "head" else change / embedding_scale(module)
         else:
             continue  # B, taken with its A
         if not module.weight.is_floating_point():
