@@ -26,7 +26,6 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from arc_helpers.arc import Pair, Task
 from arc_helpers.hybrid.adapters import TextToLatentAdapter, naive_parameters
 from arc_helpers.hybrid.attempts import solve
-from arc_helpers.hybrid.backbone import checkpoint_layers
 from arc_helpers.hybrid.checks import finite_difference_error, gradient_report, in_float64, weights_hash
 from arc_helpers.hybrid.feedback import Attempt
 from arc_helpers.hybrid.model import HybridConfig, HybridModel
@@ -35,6 +34,7 @@ from arc_helpers.hybrid.states import read
 from arc_helpers.hybrid.tiny import KINDS, letter_tokenizer, tiny_examples, tiny_lm, tiny_trm
 from arc_helpers.hybrid.train import JointConfig, JointTrainer
 from arc_helpers.lm.loading import LoadedLM
+from arc_helpers.lm.lora import checkpoint_layers
 from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.trm import TRM, TRMConfig
 from arc_helpers.trm.loss import cell_loss

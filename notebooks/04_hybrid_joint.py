@@ -80,9 +80,9 @@ run = runs.start_notebook("04_hybrid_joint", globals())
 config, device = run.config, run.device.device
 llm = lm.load_causal_lm(config.model_dir, quantization=config.quantization, device=device)
 if not config.frozen:
-    hybrid.add_lora(llm, config.lora_r)
+    lm.add_lora(llm, config.lora_r, target_modules=["q_proj", "v_proj"])
 if config.gradient_checkpointing:
-    hybrid.checkpoint_layers(llm)
+    lm.checkpoint_layers(llm)
 
 # %% [markdown]
 # ## 1 · What TRM lacks

@@ -15,8 +15,6 @@ _WHERE = {
     "LatentToTextAdapter": "adapters",
     "TextToLatentAdapter": "adapters",
     "naive_parameters": "adapters",
-    "add_lora": "backbone",
-    "checkpoint_layers": "backbone",
     "random_twin": "backbone",
     "check_gradients": "checks",
     "finite_difference_error": "checks",

@@ -21,6 +21,11 @@ _WHERE = {
     "load_causal_lm": "loading",
     "trim_vocabulary": "loading",
     "answer_logprobs": "score",
+    "AdapterError": "adapter",
+    "attach_adapter": "adapter",
+    "read_adapter": "adapter",
+    "add_lora": "lora",
+    "checkpoint_layers": "lora",
 }
 __all__ = list(_WHERE)
 __getattr__ = on_first_use(__name__, _WHERE)

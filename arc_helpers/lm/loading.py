@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.utils import logging as hf_logging
 
 from arc_helpers.lm import gridlm  # noqa: F401  registers model_type "gridlm"
+from arc_helpers.lm.adapter import Adapter, attach_adapter, is_adapter, read_adapter
 from arc_helpers.lm.decoder import decoder_of, embedding_scale, finished
 from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.lm.selfcheck import Reference, differences, is_cut, reference
@@ -76,19 +77,27 @@ def load_causal_lm(
     trust_remote_code: bool = False,
     trim_vocab: bool = False,
     prompt_form: str = "auto",
+    start_adapter: str | Path | None = None,
 ) -> LoadedLM:
     """Load a frozen causal LM in evaluation mode.
 
     model_dir: a folder with config.json, a tokenizer and weights (relative: under the project), or a hub id
-        such as "Qwen/Qwen2-7B". Only a hub id ever reaches for the network.
+        such as "Qwen/Qwen2-7B"; or a PEFT adapter's folder, which names its base. Only a hub id ever reaches for the
+        network.
     quantization: "none" or "4bit" (bitsandbytes; also on a CPU). quant_type: "nf4", or "fp4" as in the seed.
     compute_dtype: "auto" takes the device's: bfloat16 from compute capability 8.0 on, float16 below, float32
         on a CPU. device: None (the best there is), "cpu" or "cuda"; device_map overrides it.
     max_len: longest sequence in tokens; clamped to the model's context (TinyLlama 2048, Qwen2 32768).
     trim_vocab: keep only the embedding and head rows that the prompt form uses (16 of the suite's), in full precision.
     prompt_form: how tasks are spelled, a name of `prompt_form.FORMS`; "auto" finds it (`PromptForm.choose`).
-    Raises ModelError or TokenizerError, one line each.
+    start_adapter: a PEFT adapter's folder, made part of the model before anything else (`adapter.attach_adapter`).
+    Raises ModelError, AdapterError or TokenizerError, one line each.
     """
+    if start_adapter is None and is_adapter(resolve_path(model_dir)):
+        start_adapter = model_dir
+    adapter = None if start_adapter is None else read_adapter(resolve_path(start_adapter))
+    if adapter is not None and start_adapter == model_dir:
+        model_dir = _base_of(adapter)
     _check_options(quantization, quant_type, max_len)
     choice = choose_device(device)
     dtype = _dtype(compute_dtype, choice.dtype)
@@ -98,7 +107,10 @@ def load_causal_lm(
     source, local = locate_model(model_dir)
     options = {"local_files_only": local, "trust_remote_code": trust_remote_code}
     tokenizer = _or_model_error(model_dir, lambda: AutoTokenizer.from_pretrained(source, use_fast=use_fast, **options))
-    form = PromptForm.choose(tokenizer, str(model_dir), asked=prompt_form, folder=Path(source) if local else None)
+    folders = [adapter.folder] if adapter else []
+    form = PromptForm.choose(
+        tokenizer, str(model_dir), asked=prompt_form, folders=[*folders, Path(source)] if local else folders
+    )
     config = _or_model_error(model_dir, lambda: AutoConfig.from_pretrained(source, **options))
     quantizer = bitsandbytes_config(quant_type, double_quant, dtype) if quantization == "4bit" else None
     model = _or_model_error(
@@ -117,6 +129,9 @@ def load_causal_lm(
     model.eval().requires_grad_(False)
     if quantizer and model.device.type == "cpu":
         avoid_traps_of_4bit_on_a_cpu(model, model_dir)
+    if adapter is not None:
+        attach_adapter(model, adapter)
+        notes.append(f"with the adapter {adapter.folder.name}, trained on {adapter.base or 'a base it does not name'}")
     known, last = model.get_input_embeddings().weight.shape[0], max(form.token_ids)
     if last >= known:
         raise ModelError(f"{model_dir}: its tokenizer uses token {last}, but the model knows only {known} tokens")
@@ -132,7 +147,7 @@ def load_causal_lm(
         if max_len is not None:
             notes.append(f"max_len {max_len} clamped to the model's context of {context} tokens")
         max_len = context or 2048
-    name = Path(str(model_dir)).name
+    name = Path(str(model_dir)).name + (f"+{adapter.folder.name}" if adapter else "")
     lm = LoadedLM(model, tokenizer, form, name, max_len, model.device, dtype, tuple(notes), task_tokens)
     return _checked(lm, expected, model_dir)
 
@@ -225,6 +240,16 @@ def _check_options(quantization: str, quant_type: str, max_len: int | None) -> N
             raise ModelError(f"{name} = {value!r}: must be one of {', '.join(allowed)}")
     if max_len is not None and max_len < 16:
         raise ModelError(f"max_len = {max_len}: must be >= 16")
+
+
+def _base_of(adapter: Adapter) -> str:
+    """The base that an adapter names. ModelError, one line, where it names none that is here."""
+    if not resolve_path(adapter.base or "-").is_dir():
+        raise ModelError(
+            f"{adapter.folder}: is an adapter of {adapter.base or 'a base it does not name'}, which is not here; give "
+            "the base as model_dir and this folder as start_adapter"
+        )
+    return adapter.base
 
 
 def _dtype(asked: torch.dtype | str, of_device: str) -> torch.dtype:

@@ -67,14 +67,16 @@ class PromptForm:
 
     @classmethod
     def choose(
-        cls, tokenizer, name: str = "tokenizer", *, asked: str = "auto", folder: Path | None = None
+        cls, tokenizer, name: str = "tokenizer", *, asked: str = "auto", folders: Iterable[Path] = ()
     ) -> "PromptForm":
-        """The form of a model: the one that is `asked` for; with "auto" what `prompt_form.json` in its folder says;
+        """The form of a model: the one that is `asked` for; with "auto" what the first `prompt_form.json` in its
+        folders says;
         else, where the tokenizer was made for ARC, the form that uses most of its tokens; else the suite's."""
         if asked != "auto":
             return replace(cls.from_tokenizer(tokenizer, name, asked), why="as asked")
-        if folder is not None and (folder / FILE).is_file():
-            return replace(cls.from_tokenizer(tokenizer, name, cls.load(folder)), why=f"by {FILE}")
+        for folder in folders:
+            if (folder / FILE).is_file():
+                return replace(cls.from_tokenizer(tokenizer, name, cls.load(folder)), why=f"by {FILE}")
         spelled = _spelled(tokenizer)
         if tokenizer.vocab_size <= MADE_FOR_ARC and spelled:
             return replace(max(spelled, key=lambda form: len(form.token_ids)), why="by its tokenizer")

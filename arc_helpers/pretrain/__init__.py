@@ -7,6 +7,8 @@ from arc_helpers import on_first_use
 
 _WHERE = {
     "card_of": "base_run",
+    "model_from": "base_run",
+    "save_trained": "base_run",
     "corpus_from": "base_run",
     "settings_from": "base_run",
     "build_curriculum": "corpus",
@@ -17,6 +19,10 @@ _WHERE = {
     "PretrainConfig": "settings",
     "Pretrainer": "trainer",
     "held_out_score": "held_out",
+    "held_out_losses": "held_out",
+    "AdapterSettings": "finetune",
+    "FineTuned": "finetune",
+    "merge_adapter": "finetune",
 }
 __all__ = list(_WHERE)
 __getattr__ = on_first_use(__name__, _WHERE)

@@ -1,6 +1,7 @@
-"""Pretrain a base model from the command line: what notebook 00 tells, on one device or, by torchrun, on several.
+"""Make a base model from the command line: what notebook 00 tells, on one device or, by torchrun, on several.
 
     python -m arc_helpers.pretrain.base_run profile=gpu out_dir=artifacts/base deadline_seconds=900
+    python -m arc_helpers.pretrain.base_run profile=laptop out_dir=artifacts/tuned base=models/smollm2-135m
     torchrun --nproc-per-node 8 -m arc_helpers.pretrain.base_run profile=gpu out_dir=artifacts/base
 
 The knobs are the notebook's (`python -m arc_helpers run 00 --help` lists them), and one more: `stop_after`, seconds
@@ -10,6 +11,7 @@ after which this call saves and ends although the run is not over. The same comm
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from arc_helpers.lm.tokenizer import arc_tokenizer
 from arc_helpers.pretrain.corpus import build_curriculum, held_out_tasks
 from arc_helpers.pretrain.curriculum import Curriculum
 from arc_helpers.pretrain.export import model_card, save_model
+from arc_helpers.pretrain.finetune import AdapterSettings, FineTuned, merge_adapter
 from arc_helpers.pretrain.held_out import held_out_score
 from arc_helpers.pretrain.processes import Processes
 from arc_helpers.pretrain.settings import PretrainConfig
@@ -51,6 +54,9 @@ def settings_from(knobs: Any, seed: int) -> PretrainConfig:
     """The settings that the knobs of notebook 00 ask for; what only takes or saves time goes by the device."""
     same = ("warmup_steps", "batch_tokens", "micro_tokens", "pack", "compile", "lr_muon", "lr_adamw", "autocast")
     on_gpu = choose_device().device == "cuda"
+    # an adapter in a base whose activations have the device's own format; averaging would copy the whole base
+    tuned = {"optimizer": "adamw", "lr_adamw": knobs.lr_lora, "weight_decay": 0.0, "ema_decay": 0.0, "autocast": False}
+    given = {name: getattr(knobs, name) for name in same} | (tuned if knobs.base else {})
     return PretrainConfig(
         steps=knobs.max_steps,
         seconds=knobs.deadline_seconds,
@@ -59,8 +65,31 @@ def settings_from(knobs: Any, seed: int) -> PretrainConfig:
         log_every=50 if on_gpu else 10,
         evaluate_every=500 if on_gpu else 100,
         checkpoint_every=500 if on_gpu else 100,
-        **{name: getattr(knobs, name) for name in same},
+        **given,
     )
+
+
+def model_from(knobs: Any, seed: int) -> tuple[Any, PromptForm, int]:
+    """What the knobs of notebook 00 ask for, on the device: a fresh GridLM, or a language model with a fresh LoRA; its
+    prompt form, and the longest document it can read, in tokens."""
+    if not knobs.base:
+        torch.manual_seed(seed)
+        model = GridLMForCausalLM(GridLMConfig.preset(knobs.preset)).to(choose_device().device)
+        return model, PromptForm.from_tokenizer(arc_tokenizer()), knobs.max_len
+    names = tuple(filter(None, (name.strip() for name in (knobs.target_modules or "").split(","))))
+    same = {name: getattr(knobs, name) for name in ("r", "alpha", "use_rslora", "train_rows", "checkpointing")}
+    options = {"quantization": knobs.quantization, "prompt_form": knobs.prompt_form, "max_len": knobs.max_len}
+    tuned = FineTuned.load(knobs.base, AdapterSettings(target_modules=names, **same), seed=seed, **options)
+    return tuned, tuned.prompt_form, tuned.max_len
+
+
+def save_trained(trainer: Pretrainer, folder: Path, card: str, merge: bool = False) -> Path:
+    """Write a trained model, or the adapter of a fine-tuned one, to a folder; and, with `merge`, the model with the
+    adapter merged in to another beside it. Returns the folder that 02 is to be given."""
+    if not isinstance(trainer.model, FineTuned):
+        return save_model(trainer.averaged, folder, card)
+    trainer.model.save_adapter(folder, card)
+    return merge_adapter(folder, folder.with_name(f"{folder.name}-merged"), card) if merge else folder
 
 
 def training_facts(trainer: Pretrainer, result: Mapping[str, float], max_side: int) -> dict[str, object]:
@@ -69,7 +98,8 @@ def training_facts(trainer: Pretrainer, result: Mapping[str, float], max_side: i
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
     used = f"{result['mfu']:.1%} of the device's peak at the end" if "mfu" in result else "peak not known"
     return {
-        "parameters": f"{sum(p.numel() for p in trainer.model.parameters()):,}",
+        "parameters": f"{sum(p.numel() for p in trainer.model.parameters()):,}, of which "
+        f"{sum(p.numel() for p in trainer.trained.values()):,} were trained",
         "tokens seen": f"{result['tokens']:,}",
         "training steps": result["step"],
         "minutes": round(result["seconds"] / 60, 1),
@@ -78,6 +108,7 @@ def training_facts(trainer: Pretrainer, result: Mapping[str, float], max_side: i
         "FLOPs": f"{result['flops']:.2e} in all, {used}",
         "seed": config.seed,
         "grids up to": f"{max_side} × {max_side}",
+        **(trainer.model.settings if isinstance(trainer.model, FineTuned) else {}),
     }
 
 
@@ -97,7 +128,8 @@ def card_of(
         "ARC-AGI-2 training without what ARC-AGI-1 has (neither trained on nor scored), greedy, one view, no test-time "
         "training": (int(score["held_out_exact"]), int(score["held_out_tasks"]))
     }
-    return model_card(title, shares, list(left_out), facts, scores)
+    base = trainer.model.base if isinstance(trainer.model, FineTuned) else None
+    return model_card(title, shares, list(left_out), facts, scores, base=base)
 
 
 def main(words: Sequence[str]) -> None:
@@ -110,10 +142,9 @@ def main(words: Sequence[str]) -> None:
     processes = Processes.from_environment()
     run = start(NOTEBOOK, **own, **given) if processes.first else None
     seed_everything(own["seed"])
-    prompt_form = PromptForm.from_tokenizer(arc_tokenizer())
+    model, prompt_form, max_len = model_from(knobs, own["seed"])
     curriculum, counts, left_out = corpus_from(knobs, prompt_form, own["seed"])
     watched = held_out_tasks(min(10, knobs.max_side))
-    model = GridLMForCausalLM(GridLMConfig.preset(knobs.preset)).to(choose_device().device)
     processes.from_first(0.0, model.device)  # until the first one has opened the folder, its content is not settled
     checkpoint = output_path(own.get("out_dir") or f"artifacts/{NOTEBOOK}") / "checkpoint.pt"
 
@@ -122,13 +153,14 @@ def main(words: Sequence[str]) -> None:
         shown = ("step", "loss", "tokens_per_second", "mfu", "held_out_loss")
         print("  ".join(f"{name} {metrics[name]:.4g}" for name in shown if name in metrics), flush=True)
 
-    def evaluate(averaged: GridLMForCausalLM) -> dict[str, float]:
-        return held_out_score(averaged, watched, prompt_form, knobs.max_len)
+    def evaluate(averaged: torch.nn.Module) -> dict[str, float]:
+        return held_out_score(averaged, watched, prompt_form, max_len)
 
     trainer = Pretrainer(model, curriculum, settings_from(knobs, own["seed"]), checkpoint, report, evaluate, processes)
     if processes.first:
         for metrics in trainer.history:  # of the run's earlier parts
             run.log.metric(**metrics)
+        print(prompt_form.description)
         print(*(f"{n} tasks of {name}" for name, n in counts.items()), *left_out, *trainer.notes, sep="\n", flush=True)
         print(f"starts at step {trainer.step}", flush=True)
     result = trainer.run(stop_after)
@@ -138,11 +170,12 @@ def main(words: Sequence[str]) -> None:
 
 
 def _finish(run, knobs, trainer: Pretrainer, result: Mapping[str, float], score: Mapping[str, float], left_out) -> None:
-    card = card_of(f"GridLM {knobs.preset}", trainer, result, score, left_out)
-    folder = save_model(trainer.averaged, run.model_path, card)
+    title = f"{Path(knobs.base).name}, fine-tuned on ARC" if knobs.base else f"GridLM {knobs.preset}"
+    card = card_of(title, trainer, result, score, left_out)
+    folder = save_trained(trainer, run.model_path, card, knobs.merge)
     rates = [m["tokens_per_second"] for m in trainer.history] or [result["tokens"] / result["seconds"]]
     summary = run.log.close(
-        preset=knobs.preset,
+        preset=knobs.base or knobs.preset,
         over=trainer.over,
         steps=result["step"],
         tokens=result["tokens"],

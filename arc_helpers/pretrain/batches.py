@@ -21,6 +21,7 @@ class Batch:
 
     input_ids: np.ndarray  # int64 [B, T]
     labels: np.ndarray  # int64 [B, T]
+    positions: np.ndarray  # int64 [B, T]: each token's place in its document, from 0
     names: list[str]  # source of each document
     following: tuple[int, int] = (0, 0)  # the cursor behind this batch
     lengths: tuple[int, ...] = ()  # tokens of each document
@@ -40,14 +41,17 @@ class Batch:
     def _rows(cls, rows, width: int, pad: int, **kwargs) -> "Batch":
         ids = np.full((len(rows), width), pad, dtype=np.int64)
         labels = np.full((len(rows), width), IGNORE, dtype=np.int64)
+        positions = np.zeros((len(rows), width), dtype=np.int64)
         for i, row in enumerate(rows):
             at = 0
             for _, encoded in row:
                 ids[i, at : at + len(encoded)] = encoded.input_ids
                 labels[i, at : at + len(encoded)] = encoded.labels
+                positions[i, at:] = np.arange(width - at)  # padding goes on as part of the last document
                 at += len(encoded)
         documents = [document for row in rows for document in row]
-        return cls(ids, labels, [n for n, _ in documents], lengths=tuple(len(e) for _, e in documents), **kwargs)
+        names, lengths = [name for name, _ in documents], tuple(len(encoded) for _, encoded in documents)
+        return cls(ids, labels, positions, names, lengths=lengths, **kwargs)
 
     @property
     def tokens(self) -> int:

@@ -18,6 +18,16 @@ LICENCES = {  # of what a mixture may hold
     "procedural": "tasks drawn from this project's own rule families, arc_helpers/rules (MIT-0)",
 }
 
+GRIDLM_HEAD = ["---", "license: mit-0", "library_name: transformers", "tags: [arc-agi, grids]", "---"]
+GRIDLM_ABOUT = [
+    "A GridLM (`arc_helpers/lm/gridlm.py`) for ARC grids: one token a cell, 3-D rotary embedding over",
+    "(column, row, grid). Load it with `arc_helpers.lm.load_causal_lm`.",
+]
+TUNED_ABOUT = [
+    "`{base}` with a LoRA trained on ARC grids, one token a cell, in the prompt form that `prompt_form.json` names.",
+    "Load it with `arc_helpers.lm.load_causal_lm`, or with PEFT on the base. The base's own licence holds for it, too.",
+]
+
 
 def model_card(
     title: str,
@@ -25,8 +35,10 @@ def model_card(
     left_out: list[str],
     facts: Mapping[str, object],
     scores: Mapping[str, tuple[int, int]] | None = None,
+    base: str | None = None,
 ) -> str:
-    """The card's text. sources: {name: share of documents}; facts: one line each; scores: {on what: (solved, n)}."""
+    """The card's text. sources: {name: share of documents}; facts: one line each; scores: {on what: (solved, n)};
+    base: what was fine-tuned, None for a GridLM."""
     data = [f"- {share:.0%} {LICENCES.get(name, name)}" for name, share in sources.items()]
     lines = [f"- {name}: {value}" for name, value in facts.items()]
     for what, (solved, n) in (scores or {}).items():
@@ -39,10 +51,10 @@ def model_card(
     ]
     return "\n".join(
         [
-            *("---", "license: mit-0", "library_name: transformers", "tags: [arc-agi, grids]", "---", ""),
-            *(f"# {title}", ""),
-            "A GridLM (`arc_helpers/lm/gridlm.py`) for ARC grids: one token a cell, 3-D rotary embedding over",
-            *("(column, row, grid). Load it with `arc_helpers.lm.load_causal_lm`.", ""),
+            *(GRIDLM_HEAD if base is None else ["---", "tags: [arc-agi, grids]", "---"]),
+            *("", f"# {title}", ""),
+            *(GRIDLM_ABOUT if base is None else [part.format(base=base) for part in TUNED_ABOUT]),
+            "",
             *("## Training data", "", *data, "", *never, ""),
             *("## Training and scores", "", *lines, ""),
         ]

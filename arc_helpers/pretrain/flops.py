@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-
-from arc_helpers.lm.gridlm import GridLMConfig
+from transformers import PretrainedConfig
 
 #: dense peak in FLOP/s by device: (bfloat16 or float16 tensor cores with float32 sums, float32). From NVIDIA's data
 #: sheets of each card, without sparsity; the GeForce rows from its Ada and Ampere architecture papers.
@@ -39,17 +38,20 @@ def device_peak(device: torch.device, half: bool) -> float | None:
     return peak_flops(torch.cuda.get_device_name(device), half) if device.type == "cuda" else None
 
 
-def matrix_parameters(model: nn.Module) -> int:
-    """Weights that every token is multiplied with: all matrices but the embedding, which is looked up."""
-    looked_up = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-    return sum(p.numel() for p in model.parameters() if p.ndim == 2 and id(p) not in looked_up)
+def matrix_parameters(model: nn.Module, frozen: bool = False) -> int:
+    """Weights that every token is multiplied with and that are trained, or `frozen`: all matrices but the embedding,
+    which is looked up."""
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m.weight.requires_grad != frozen]
+    return sum(layer.in_features * layer.out_features for layer in layers)  # 4 bits pack several in a number
 
 
-def training_flops(matrices: int, config: GridLMConfig, lengths: Sequence[int]) -> float:
+def training_flops(matrices: int, config: PretrainedConfig, lengths: Sequence[int], frozen: int = 0) -> float:
     """FLOPs of one forward and backward over documents of these lengths, in tokens.
 
-    6 a token and weight; and in each layer 6 · hidden_size · length² for scores and mixing, since a token sees half of
-    its document on average (PaLM's convention, arXiv 2204.02311 appendix B, but with causality counted).
+    6 a token and weight, 4 where it is `frozen` and has no gradient of its own; and in each layer
+    6 · hidden_size · length² for scores and mixing, since a token sees half of its document on average (PaLM's
+    convention, arXiv 2204.02311 appendix B, but with causality counted).
     """
     squares = sum(length * length for length in lengths)
-    return 6.0 * matrices * sum(lengths) + 6.0 * config.num_hidden_layers * config.hidden_size * squares
+    a_token = 6.0 * matrices + 4.0 * frozen
+    return a_token * sum(lengths) + 6.0 * config.num_hidden_layers * config.hidden_size * squares

@@ -3,26 +3,32 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from arc_helpers.arc import Task
-from arc_helpers.lm.gridlm import GridLMForCausalLM
 from arc_helpers.lm.prompt import IGNORE, TaskTooLong, encode
 from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.pretrain.batches import Batch
 
 
+def held_out_score(model: nn.Module, tasks: list[Task], prompt_form: PromptForm, max_len: int) -> dict[str, float]:
+    """Answer loss (nats a token) and exact answers under greedy decoding, on the tests of labelled tasks."""
+    losses, exact = held_out_losses(model, tasks, prompt_form, max_len)
+    return {"held_out_loss": float(losses.mean()), "held_out_exact": int(exact.sum()), "held_out_tasks": len(losses)}
+
+
 @torch.no_grad()
-def held_out_score(
-    model: GridLMForCausalLM, tasks: list[Task], prompt_form: PromptForm, max_len: int
-) -> dict[str, float]:
-    """Answer loss (nats a token) and exact answers under greedy decoding, on the tests of labelled tasks.
+def held_out_losses(
+    model: nn.Module, tasks: list[Task], prompt_form: PromptForm, max_len: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Answer loss (nats a token) and whether the answer is exact, float [n] and bool [n], of those tasks that fit.
 
     An answer is exact when every one of its tokens is the most likely one given the right tokens before it:
     the same thing as greedy decoding giving the answer, at the price of one forward.
     """
     was_training = model.training
     model.eval()
-    losses, exact = [], 0
+    losses, exact = [], []
     device = model.device
     documents = []
     for task in tasks:
@@ -35,14 +41,10 @@ def held_out_score(
         batch = Batch.of([document], prompt_form.pad)
         ids, labels = (torch.from_numpy(a).to(device) for a in (batch.input_ids, batch.labels))
         counted = labels[:, 1:] != IGNORE
-        logits = model.lm_head(model.model(ids).last_hidden_state[:, :-1][counted]).float()
+        logits = model(ids).logits[:, :-1][counted].float()
         losses.append(F.cross_entropy(logits, labels[:, 1:][counted]).item())
-        exact += bool((logits.argmax(-1) == labels[:, 1:][counted]).all())
+        exact.append(bool((logits.argmax(-1) == labels[:, 1:][counted]).all()))
     model.train(was_training)
     if not documents:
         raise ValueError(f"held_out_score: none of {len(tasks)} tasks fits {max_len} tokens")
-    return {
-        "held_out_loss": float(np.mean(losses)),
-        "held_out_exact": exact,
-        "held_out_tasks": len(documents),
-    }
+    return np.array(losses), np.array(exact)

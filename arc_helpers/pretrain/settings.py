@@ -28,7 +28,7 @@ class PretrainConfig:
     lr_adamw: float = 3e-3  # embedding, head and norms
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
-    ema_decay: float = 0.998
+    ema_decay: float = 0.998  # of the weights that are averaged; 0 = none are
     autocast: bool = False  # bfloat16 matrix products: GPUs from capability 8.0, CPUs with AVX-512 BF16
     seed: int = 0
     log_every: int = 20  # steps between two lines of metrics

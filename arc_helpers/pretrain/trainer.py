@@ -1,10 +1,11 @@
-"""Pretraining of GridLM: Muon on matrices, AdamW on the rest, warm-up / stable / decay, EMA, full resume."""
+"""Training on grids: Muon on matrices, AdamW on the rest, warm-up / stable / decay, EMA, full resume; of a GridLM from
+nothing, or of an adapter in a language model (`finetune.FineTuned`)."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -24,12 +25,16 @@ from arc_helpers.pretrain.processes import Processes
 from arc_helpers.pretrain.settings import RESUMABLE, PretrainConfig
 from arc_helpers.runs import sealing, usable
 
+if TYPE_CHECKING:
+    from arc_helpers.pretrain.finetune import FineTuned
+
 
 def build_optimizers(model: nn.Module, config: PretrainConfig) -> list[torch.optim.Optimizer]:
-    """Muon or NorMuon for the blocks' matrices and AdamW for the rest, or AdamW for all."""
-    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and ".layers." in n]
+    """Muon or NorMuon for the blocks' matrices and AdamW for the rest, or AdamW for all; what is frozen is left alone."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    matrices = [p for name, p in trained.items() if p.ndim == 2 and ".layers." in name]
     ids = {id(p) for p in matrices}
-    rest = [p for p in model.parameters() if id(p) not in ids]
+    rest = [p for p in trained.values() if id(p) not in ids]
     adamw = {"betas": (0.9, 0.95), "weight_decay": config.weight_decay}
     if config.optimizer == "adamw":
         return [torch.optim.AdamW([*matrices, *rest], lr=config.lr_adamw, **adamw)]
@@ -50,37 +55,41 @@ class Pretrainer:
 
     def __init__(
         self,
-        model: GridLMForCausalLM,
+        model: "GridLMForCausalLM | FineTuned",
         source: Mixture | Curriculum | Any,  # or what gives batches and settings as a Mixture does
         config: PretrainConfig,
         checkpoint: Path | None = None,
         on_metrics: Callable[[dict], None] = lambda metrics: None,
-        evaluate: Callable[[GridLMForCausalLM], dict[str, float]] | None = None,
+        evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
         processes: Processes | None = None,
     ):
         self.model, self.curriculum, self.config = model, Curriculum.of(source), config
         self.checkpoint, self.on_metrics, self.evaluate = checkpoint, on_metrics, evaluate
         self.processes = processes or Processes()
-        self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
+        self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.ema: AveragedModel | None = None
+        if config.ema_decay:
+            self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
         self.optimizers = build_optimizers(model, config)
         self.peak = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
         self.step, self.tokens, self.seconds, self.flops, self.cursor, self.stage = 0, 0, 0.0, 0.0, (0, 0), 0
         self.history: list[dict[str, Any]] = []
-        self.matrices = matrix_parameters(model)
+        self.matrices, self.frozen = matrix_parameters(model), matrix_parameters(model, frozen=True)
         if checkpoint is not None and usable(checkpoint):
             self._load()
         self.start_id = self.curriculum.stages[0][1].prompt_form.start
         self.kernel, self.notes = "mask", []
         if config.pack:
             self._choose_kernel()
-        self.decoder, self.engine = model.model, self._engine() if config.engine else None
+        self.forward: Callable = model
+        self.engine = self._engine() if config.engine else None
         if config.compile and self.engine is None:
             self._compile()
 
     @property
-    def averaged(self) -> GridLMForCausalLM:
-        """The model with averaged weights: the one to evaluate and to save."""
-        return self.ema.module
+    def averaged(self) -> Any:
+        """The model with averaged weights, where they are averaged: the one to evaluate and to save."""
+        return self.ema.module if self.ema is not None else self.model
 
     @property
     def over(self) -> bool:
@@ -177,14 +186,15 @@ class Pretrainer:
         if weights and leaves:
             weights.flow_back(leaves)  # once for all parts
         self._sum_gradients(loss)
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
+        nn.utils.clip_grad_norm_(self.trained.values(), self.config.max_grad_norm)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        self.ema.update_parameters(self.model)
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
         self.step += 1
         self.tokens += batch.tokens
-        self.flops += training_flops(self.matrices, self.model.config, batch.lengths)
+        self.flops += training_flops(self.matrices, self.model.config, batch.lengths, self.frozen)
         self.cursor = batch.following
         return loss
 
@@ -193,6 +203,7 @@ class Pretrainer:
         own = slice(self.processes.rank, None, self.processes.count)
         device, micro = self.model.device, self.config.micro_tokens
         ids, labels = torch.from_numpy(batch.input_ids[own]), torch.from_numpy(batch.labels[own])
+        places = torch.from_numpy(batch.positions[own])
         rows = max(1, micro // ids.shape[1] if micro else len(ids))
         for first in range(0, len(ids), rows):
             width = ids.shape[1] if batch.packed else max(batch.lengths[own][first : first + rows])
@@ -200,7 +211,9 @@ class Pretrainer:
             goal = labels[first : first + rows, :width].to(device, non_blocking=True)
             there = part.to(device, non_blocking=True)
             mask = None
-            if batch.packed:  # varlen's starts are a list: made here, so that nobody waits for the device
+            if batch.packed and self.kernel == "positions":
+                mask = places[first : first + rows].to(device, non_blocking=True)
+            elif batch.packed:  # varlen's starts are a list: made here, so that nobody waits for the device
                 seen = part if self.kernel == "varlen" else there
                 mask = packed_mask(seen, self.start_id, self.kernel).to(device)
                 if self.kernel == "varlen":  # their number changes: do not compile anew for each
@@ -213,17 +226,21 @@ class Pretrainer:
             positions = self.model.grid_positions(ids)
             rotary = self.model.model.rotary(positions)
             return self.engine.losses(weights, ids, labels, positions, rotary, training=True)[0].sum()
-        hidden = self.decoder(ids, mask).last_hidden_state[:, :-1]
-        logits = self.model.lm_head(hidden).float().flatten(0, 1)  # at all places: a fixed shape, no waiting
+        # at all places: a fixed shape, no waiting
+        logits = self.forward(ids, mask).logits[:, :-1].float().flatten(0, 1)
         return F.cross_entropy(logits, labels[:, 1:].flatten(), ignore_index=IGNORE, reduction="sum")
 
     def _sum_gradients(self, loss: Tensor) -> None:
         if self.processes.count > 1:
-            for p in self.model.parameters():
+            for p in self.trained.values():
                 p.grad = torch.zeros_like(p) if p.grad is None else p.grad  # a process may have had no row
-            self.processes.sum_([loss, *(p.grad for p in self.model.parameters())])
+            self.processes.sum_([loss, *(p.grad for p in self.trained.values())])
 
     def _choose_kernel(self) -> None:
+        if getattr(self.model, "packs_by_positions", False):
+            self.kernel = "positions"
+            self.notes.append("packed: positions begin anew in each document, by which the model keeps them apart")
+            return
         c, device = self.model.config, self.model.device
         if self.start_id is None:
             raise ValueError("pack: the tokenizer has no start token to tell packed documents apart")
@@ -241,31 +258,32 @@ class Pretrainer:
     def _compile(self) -> None:
         """Compile the decoder, and try it on one batch: where that fails, the run goes on without."""
         batch = next(self._batches())
-        self.decoder = torch.compile(self.model.model, dynamic=None if self.config.pack else True)
+        self.forward = torch.compile(self.model, dynamic=None if self.config.pack else True)
         try:
             with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.autocast):
                 self._loss_sum(*next(self._parts(batch))).backward()
         except Exception as error:  # a missing compiler, an operation that it does not know, and so on
-            self.decoder = self.model.model
+            self.forward = self.model
             self.notes.append(f"not compiled: {str(error).strip().splitlines()[0][:120]}")
         else:
             self.notes.append("compiled")
         self.model.zero_grad(set_to_none=True)
 
     def save(self) -> None:
-        """Write the whole state, atomically, where there is a checkpoint to write and this is the first process."""
+        """Write the whole state but for what is frozen, atomically, where there is a checkpoint to write and this is
+        the first process."""
         if self.checkpoint is None or not self.processes.first:
             return
         state = {
-            "model": self.model.state_dict(),
-            "ema": self.ema.state_dict(),
+            "model": {name: p.detach() for name, p in self.trained.items()},
+            "ema": None if self.ema is None else self.ema.state_dict(),
             "optimizers": [o.state_dict() for o in self.optimizers],
             "counters": [self.step, self.tokens, self.seconds, *self.cursor],
             "flops": self.flops,
             "stage": self.stage,
             "history": self.history,
             "config": asdict(self.config),
-            "mixture": self.curriculum.settings,
+            "mixture": self._facts,
         }
         with sealing(self.checkpoint) as draft:
             torch.save(state, draft)
@@ -274,14 +292,22 @@ class Pretrainer:
         state = torch.load(self.checkpoint, map_location=self.model.device, weights_only=True)
         fixed = {k: v for k, v in asdict(self.config).items() if k not in RESUMABLE}
         self._refuse_others(state["config"], fixed)
-        self._refuse_others(state["mixture"], self.curriculum.settings)
-        self.model.load_state_dict(state["model"])
-        self.ema.load_state_dict(state["ema"])
+        self._refuse_others(state["mixture"], self._facts)
+        if state["model"].keys() != self.trained.keys():
+            raise ValueError(f"{self.checkpoint}: was made of other weights; start in another folder")
+        self.model.load_state_dict(state["model"], strict=False)
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.step, self.tokens, self.seconds, *cursor = state["counters"]
         self.cursor = tuple(cursor)
         self.stage, self.history, self.flops = state["stage"], state["history"], state["flops"]
+
+    @property
+    def _facts(self) -> dict[str, object]:
+        """What decides the documents and, for an adapter, what it is of: a resumed run compares it."""
+        return self.curriculum.settings | dict(getattr(self.model, "settings", {}))
 
     def _refuse_others(self, saved: Mapping[str, object], asked: Mapping[str, object]) -> None:
         """A run goes on with the settings that it began with. ValueError names the first that differs."""

@@ -67,12 +67,23 @@ class RunKnobs(Knobs):
 
 
 class BaseModelKnobs(Knobs):
-    """00_base_model: train the embedded model."""
+    """00_base_model: train the embedded model, or make a language model an ARC model."""
 
-    inputs = ("arc_training", "re_arc", "concept_arc")
-    may_change = frozenset({"deadline_seconds", "max_steps", "micro_tokens", "compile", "out_model"})
+    inputs = ("base", "arc_training", "re_arc", "concept_arc")
+    may_change = frozenset({"deadline_seconds", "max_steps", "micro_tokens", "compile", "out_model", "merge"})
     goes_on = True
 
+    base: Text = Field(description="folder of a language model to fine-tune by LoRA; empty = grow a GridLM")
+    prompt_form: PromptForm = Field(description="how tasks are spelled to that base; auto = as it was trained")
+    quantization: Literal["none", "4bit"] = Field(description="how that base is loaded")
+    r: Positive = Field(description="rank of its LoRA")
+    alpha: float = Field(gt=0, description="scale of its LoRA: alpha / r, or alpha / √r with use_rslora")
+    use_rslora: bool = Field(description="rank-stabilised scale")
+    target_modules: Text = Field(description="linear layers with a LoRA, separated by commas; empty = all")
+    train_rows: bool = Field(description="train embedding and head rows of the tokens in use, too")
+    checkpointing: bool = Field(description="compute the base's layers again in the backward pass, to save memory")
+    lr_lora: float = Field(gt=0, description="learning rate of its LoRA and rows (AdamW)")
+    merge: bool = Field(description="also write the base with the LoRA merged in, to out_model + '-merged'")
     preset: Literal["tiny", "nano", "micro", "base", "large"] = Field(description="size of the model")
     arc_training: str = Field(description="set name, folder or file of ARC tasks to train on")
     re_arc: Text = Field(description="RE-ARC file; empty = do without")
@@ -114,7 +125,7 @@ class TokenizationDebugKnobs(Knobs):
 class MultiloraTttKnobs(Knobs):
     """02_multilora_ttt: test-time training, K adapters at once."""
 
-    inputs = ("model_dir", "data_dir")
+    inputs = ("model_dir", "start_adapter", "data_dir")
     may_change = frozenset(
         {
             *{"deadline_seconds", "workers", "ray_address", "solutions", "control", "frontier"},
@@ -122,7 +133,8 @@ class MultiloraTttKnobs(Knobs):
         }
     )
 
-    model_dir: str = Field(min_length=1, description="Hugging Face folder of the base model")
+    model_dir: str = Field(min_length=1, description="folder of the base model, or of an adapter that names its base")
+    start_adapter: Text = Field(description="PEFT folder of an adapter that the base starts from; empty = none")
     prompt_form: PromptForm = Field(description="how tasks are spelled; auto = as the model was trained")
     data_dir: str = Field(min_length=1, description="set name, folder or challenges file of the tasks")
     solutions: Text = Field(description="Kaggle solutions file; empty = none")

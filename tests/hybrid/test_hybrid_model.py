@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from arc_helpers.hybrid.backbone import add_lora, checkpoint_layers
 from arc_helpers.hybrid.checks import (
     check_gradients,
     finite_difference_error,
@@ -19,6 +18,7 @@ from arc_helpers.hybrid.model import HybridConfig, HybridError, HybridModel, emb
 from arc_helpers.hybrid.questions import as_batch, labels_of
 from arc_helpers.hybrid.tiny import KINDS, tiny_examples, tiny_lm, tiny_trm
 from arc_helpers.hybrid.train import JointConfig, JointTrainer
+from arc_helpers.lm.lora import add_lora, checkpoint_layers
 from arc_helpers.trm import run_segments, segment_loss
 from arc_helpers.trm.loss import cell_loss
 
@@ -159,7 +159,7 @@ def test_task_vectors_are_trained_only_where_they_condition(make):
 
 
 def test_lora_is_trained_and_saved_with_the_model(make):
-    lm = add_lora(tiny_lm("llama"), r=2)
+    lm = add_lora(tiny_lm("llama"), r=2, target_modules=["q_proj", "v_proj"])
     model = make(lm=lm)
     assert model.bank is None and sum("lora" in name for name in model.state_dict()) == 8
     loss, _ = JointTrainer(model, EXAMPLES, JointConfig(batch_size=4)).loss(EXAMPLES, attempts=1)
@@ -168,7 +168,7 @@ def test_lora_is_trained_and_saved_with_the_model(make):
     assert all(has == ("lora_" in name) for name, has in grads.items())
     JointTrainer(make(opened=0.0, lm=lm), EXAMPLES, JointConfig(batch_size=4, epochs=3)).run()  # its own check passes
     assert all(p.any() for name, p in lm.model.named_parameters() if "lora_" in name)
-    with pytest.raises(ValueError, match="lora_r = 0: must be >= 1"):
+    with pytest.raises(ValueError, match="r = 0: must be >= 1"):
         add_lora(tiny_lm("llama"), r=0)
 
 
@@ -180,7 +180,7 @@ def test_checkpointing_gives_the_same_gradients(make):
         loss.backward()
         gradients.append(model.to_text.out.weight.grad)
     torch.testing.assert_close(*gradients)
-    with pytest.raises(ValueError, match=r"gradient_checkpointing = True: tiny gridlm .gridlm. has none"):
+    with pytest.raises(ValueError, match=r"activation checkpointing: tiny gridlm .gridlm. has none"):
         checkpoint_layers(tiny_lm())
 
 

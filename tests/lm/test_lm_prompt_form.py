@@ -126,9 +126,9 @@ def test_any_other_tokenizer_spells_the_suites(tokenizer):
 def test_a_file_in_the_folder_goes_before_the_tokenizer_and_a_wish_before_both(tmp_path):
     form = FORMS["suite"]
     assert PromptForm.load(form.save(tmp_path).parent) is form
-    found = PromptForm.choose(TOKENIZERS["architects"], folder=tmp_path)
+    found = PromptForm.choose(TOKENIZERS["architects"], folders=[tmp_path])
     assert (found.name, found.why) == ("suite", "by prompt_form.json")
-    found = PromptForm.choose(TOKENIZERS["architects"], folder=tmp_path, asked="architects")
+    found = PromptForm.choose(TOKENIZERS["architects"], folders=[tmp_path], asked="architects")
     assert (found.name, found.why) == ("architects", "as asked")
 
 
@@ -136,7 +136,7 @@ def test_a_form_of_your_own_is_written_and_read(tmp_path):
     mine = PromptForm("mine", ("<start>",), ("I", ":"), ("O", ":"), after_output=";", closes_last_row=False)
     mine.save(tmp_path)
     assert PromptForm.load(tmp_path) == mine
-    form = PromptForm.choose(TOKENIZERS["architects"], folder=tmp_path)
+    form = PromptForm.choose(TOKENIZERS["architects"], folders=[tmp_path])
     encoded = encode_pair(Pair([[1, 2], [3, 4]], [[5]]), form)
     assert form.decode(encoded.input_ids) == "<start>I:12\n34O:5;"
 
@@ -156,7 +156,7 @@ def test_a_form_of_your_own_is_written_and_read(tmp_path):
 def test_a_bad_file_is_one_line(tmp_path, text, message):
     (tmp_path / "prompt_form.json").write_text(text)
     with pytest.raises(ValueError, match=r"prompt_form\.json: ") as caught:
-        PromptForm.choose(arc_tokenizer(), folder=tmp_path)
+        PromptForm.choose(arc_tokenizer(), folders=[tmp_path])
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 

@@ -195,11 +195,11 @@ def test_held_out_score_counts_exact_answers(prompt_form):
     class Always(torch.nn.Module):
         """Stands in for the decoder: a one-hot of the next token by the last."""
 
-        def forward(self, ids):
+        def forward(self, ids, *others):
             one_hot = torch.zeros(*ids.shape, 64)
             for token, following in follows.items():
                 one_hot[..., following] += (ids == token).float()
-            return type("Out", (), {"last_hidden_state": one_hot})
+            return type("Out", (), {"last_hidden_state": one_hot, "past_key_values": None})
 
     model.model = Always()
     with torch.no_grad():
