@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def build_optimizers(model: nn.Module, config: PretrainConfig) -> list[torch.optim.Optimizer]:
-    """Muon or NorMuon for the blocks' matrices and AdamW for the rest, or AdamW for all; what is frozen is left alone."""
+    """Muon or NorMuon for the blocks' matrices and AdamW for the rest, or AdamW for all; frozen weights are left."""
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     matrices = [p for name, p in trained.items() if p.ndim == 2 and ".layers." in name]
     ids = {id(p) for p in matrices}
