@@ -63,8 +63,13 @@ demo: setup ## Solve 12 ARC tasks from start to score: 5 minutes on 2 CPU cores,
 data: setup ## Write the ARC sets as files: data/<set>/<id>.json
 	$(ARC) data
 
-lab: setup ## Open the notebooks in JupyterLab
-	$(BIN)/python -m jupyter lab --LabApp.default_url=/lab/tree/notebooks \
+lab: setup ## Open copies of the notebooks, work/, in JupyterLab
+	@mkdir -p work; for one in $(NOTEBOOKS); do \
+		copy=work/$$(basename $$one); \
+		if [ ! -e $$copy ]; then cp $$one $$copy; \
+		elif [ $$one -nt $$copy ]; then echo "$$copy is older than $$one: remove or rename it to get the new one"; fi; \
+	done
+	$(BIN)/python -m jupyter lab --LabApp.default_url=/lab/tree/work \
 		--ContentsManager.pre_save_hook=arc_helpers.runs.notebook.forget_python $(P)
 
 run: setup ## Run one notebook headless: NB=02 P="k=4 steps=20"

@@ -38,6 +38,14 @@
 # winner has done before test-time training. Everything below then holds for it, but for section 3. What is written is
 # an adapter, which 02 takes as `model_dir`, or as `start_adapter` under its own; `merge=true` writes the whole model, too.
 
+# %% tags=["find-package"]
+import glob, importlib.util as util, subprocess, sys
+
+found = util.find_spec("arc_helpers") or sys.path.extend([".", ".."]) or util.find_spec("arc_helpers")
+wheels = [] if found else glob.glob("*.whl") + glob.glob("/kaggle/input/**/[ad]r*.whl", recursive=True)
+assert found or wheels, "arc_helpers is missing: open this in its clone, or attach our dataset (Add Input)"
+found or subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", *wheels], check=True)
+
 # %% [markdown]
 # ## Parameters
 #

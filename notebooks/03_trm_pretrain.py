@@ -35,6 +35,14 @@
 # The published model reached 44.6 % on ARC-AGI-1 with about $1.6 \cdot 10^{20}$ operations: days on several data-centre
 # GPUs. That is out of reach here by five orders of magnitude, so this notebook shows what holds at any size.
 
+# %% tags=["find-package"]
+import glob, importlib.util as util, subprocess, sys
+
+found = util.find_spec("arc_helpers") or sys.path.extend([".", ".."]) or util.find_spec("arc_helpers")
+wheels = [] if found else glob.glob("*.whl") + glob.glob("/kaggle/input/**/[ad]r*.whl", recursive=True)
+assert found or wheels, "arc_helpers is missing: open this in its clone, or attach our dataset (Add Input)"
+found or subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", *wheels], check=True)
+
 # %% [markdown]
 # ## Parameters
 #

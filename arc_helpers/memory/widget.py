@@ -1,9 +1,8 @@
 """The chat as widgets, for a live notebook: a line to write in, and the memory turn by turn."""
 
-from ipywidgets import HTML, IntSlider, Layout, Text, VBox
-
 from arc_helpers.memory.chat import Chat, command
 from arc_helpers.memory.figures import plot_memory
+from arc_helpers.plot.controls import HTML, IntSlider, Layout, Text, VBox
 from arc_helpers.plot.picture import Picture
 from arc_helpers.plot.widgets import Explorer, explore
 

@@ -8,10 +8,10 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
-from ipywidgets import Checkbox, Dropdown, IntRangeSlider, IntSlider, SelectionSlider
 
 from arc_helpers.arc import Task, Transform, color_permutation
 from arc_helpers.plot.candidates import Answer, plot_candidates
+from arc_helpers.plot.controls import Checkbox, Dropdown, IntRangeSlider, IntSlider, SelectionSlider
 from arc_helpers.plot.grids import plot_prediction, plot_round_trip, plot_task
 from arc_helpers.plot.picture import Picture
 from arc_helpers.plot.tokens import plot_tokens, token_table

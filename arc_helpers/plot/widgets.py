@@ -1,10 +1,20 @@
 """Controls around a plotting function. Without a front end there is its first picture instead."""
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ipywidgets import HTML, Checkbox, HBox, Image, Layout, SelectionSlider, VBox, Widget
-
+from arc_helpers.plot.controls import (
+    HAS_WIDGETS,
+    HTML,
+    Checkbox,
+    HBox,
+    Image,
+    Layout,
+    SelectionSlider,
+    VBox,
+    Widget,
+)
 from arc_helpers.plot.picture import INK, Picture
 from arc_helpers.runs.env import detect
 
@@ -40,6 +50,16 @@ class Explorer(VBox):
             control.observe(self._refresh, names="value")
         self._refresh()
 
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        """The widget, and beside it the picture as it is: what a saved notebook, plain papermill, nbconvert or a viewer
+        without a kernel can show."""
+        bundle = super()._repr_mimebundle_(**options)
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        names = ", ".join(f"{name}: {value}" for name, value in (self._drawn or {}).items())
+        data["text/plain"] = f"A picture with controls ({names})"
+        data["image/png"] = base64.b64encode(self.picture.value).decode()
+        return bundle
+
     def _refresh(self, _change: Any = None) -> None:
         values = {name: control.value for name, control in self.controls.items()}
         if values == self._drawn:  # one knob has turned another, and the picture is drawn
@@ -60,11 +80,11 @@ class Explorer(VBox):
 def explore(
     controls: dict[str, Widget], draw: Callable[..., Picture], table: Callable[..., Any] | None = None
 ) -> Explorer | Picture:
-    """An explorer, or the picture of its first state where nobody can turn a knob (papermill).
+    """An explorer, or the picture of its first state where nobody can turn a knob (papermill, no ipywidgets).
 
     draw takes the controls' values by their names; so does table, whose result has a `_repr_html_`.
     """
-    if detect().headless:
+    if detect().headless or not HAS_WIDGETS:
         return draw(**{name: control.value for name, control in controls.items()})
     return Explorer(controls, draw, table)
 

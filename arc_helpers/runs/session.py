@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from arc_helpers import __version__
 from arc_helpers.runs.config import ConfigError, Knobs, RunKnobs, check_run, knob_names, resolve
 from arc_helpers.runs.env import (
+    PACKAGE,
     DeviceChoice,
     Environment,
     choose_device,
@@ -110,13 +112,26 @@ def open_folder(notebook: str, own: RunKnobs, config: Knobs) -> RunFolder:
 
 def start_notebook(notebook: str, namespace: Mapping[str, Any]) -> Run:
     """`start` with every parameter taken by name from a notebook's `globals()`: the first line after its
-    parameters cell. Raises ConfigError where the notebook lacks a parameter.
+    parameters cell. Raises ConfigError where notebook and package are of different versions: one has a parameter that
+    the other does not know.
     """
     names = ["profile", "seed", "out_dir", "fresh", *knob_names(notebook)]
     missing = [name for name in names if name not in namespace]
     if missing:
-        raise ConfigError(f"{notebook}: its parameters cell does not set {', '.join(missing)}")
+        raise ConfigError(
+            f"{notebook}: its parameters cell does not set {', '.join(missing)}: it is older than {_package()}"
+        )
+    typed = namespace.get("__annotations__", {})  # as every parameter is, and nothing else before this line
+    if unknown := [name for name in typed if name in namespace and name not in names]:
+        raise ConfigError(
+            f"{notebook}: sets {', '.join(unknown)}, unknown to {_package()}, which is older than the notebook "
+            "(a variable of your own goes below this line)"
+        )
     return start(notebook, **{name: namespace[name] for name in names})
+
+
+def _package() -> str:
+    return f"arc_helpers {__version__} in {PACKAGE}"
 
 
 def _print_setup(title: str, **lines: str) -> None:

@@ -76,7 +76,7 @@ def test_each_kernel_is_built_or_named(built):
 
 def test_cells_are_bootstrap_parameters_mode_story_finish(cells):
     tags = [tag for cell in cells for tag in cell.metadata.get("tags", [])]
-    assert tags == ["bootstrap", "parameters", "injected-parameters", "submission-mode", "finish"]
+    assert tags == ["bootstrap", "find-package", "parameters", "injected-parameters", "submission-mode", "finish"]
     assert cells[1].metadata.tags == ["bootstrap"] and cells[-1].metadata.tags == ["finish"]
     after = next(i for i, cell in enumerate(cells) if "submission-mode" in cell.metadata.get("tags", []))
     code = [cell for cell in cells[after:-1] if cell.cell_type == "code"]

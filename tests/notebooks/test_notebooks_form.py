@@ -48,6 +48,36 @@ def test_the_parameters_cell_holds_exactly_the_knobs(path, notebook):
     assert {parameters[name].default for name in undecided} == {"None"}, "None means the profile's value"
 
 
+def test_the_first_code_cell_finds_the_package_and_is_the_same_everywhere(notebook):
+    first = code(notebook)[0]
+    assert first.metadata["tags"] == ["find-package"]
+    assert first.source == code(nbformat.read(PATHS[0], as_version=4))[0].source
+    assert len(ast.parse(first.source).body) == 5
+
+
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        ({}, "arc_helpers is missing: open this in its clone, or attach our dataset"),
+        ({"arc_helpers/__init__.py": ""}, "found"),
+        ({"../arc_helpers/__init__.py": ""}, "found"),
+        ({"arc_helpers-0.1.0-py3-none-any.whl": ""}, "--no-deps arc_helpers-0.1.0-py3-none-any.whl"),
+    ],
+)
+def test_the_first_cell_alone(tmp_path, beside, said):
+    """In a Python without our package; what it would ask pip for is printed."""
+    for name, text in beside.items():
+        (tmp_path / "deep" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "deep" / name).write_text(text)
+    (tmp_path / "deep").mkdir(exist_ok=True)
+    fake = "import subprocess\nsubprocess.run = lambda words, check: print(*words)\n"
+    cell = code(nbformat.read(PATHS[0], as_version=4))[0].source
+    script = fake + cell + "\nif found is not None: print('found')"
+    words = [sys.executable, "-I", "-S", "-c", "import sys; sys.path.append('.')\n" + script]
+    done = subprocess.run(words, cwd=tmp_path / "deep", capture_output=True, text=True)
+    assert said in done.stdout + done.stderr
+
+
 def test_no_output_is_committed(notebook):
     assert not any(cell.outputs or cell.execution_count for cell in code(notebook))
 
@@ -72,7 +102,7 @@ def test_cells_are_short(notebook):
 def test_the_story_is_told_in_prose(notebook):
     """More prose cells than code cells, half of the code cells at most 10 lines, no function over 15."""
     prose = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
-    stories = [cell.source for cell in code(notebook) if "parameters" not in cell.metadata.get("tags", [])]
+    stories = [c.source for c in code(notebook) if not {"parameters", "find-package"} & set(c.metadata.get("tags", []))]
     assert len(prose) > len(stories) + 1
     lengths = [sum(bool(line.strip()) for line in source.splitlines()) for source in stories]
     assert statistics.median(lengths) <= 10, sorted(lengths)
