@@ -16,6 +16,8 @@ from transformers.utils import logging as hf_logging
 from arc_helpers.lm import gridlm  # noqa: F401  registers model_type "gridlm"
 from arc_helpers.lm.adapter import Adapter, attach_adapter, is_adapter, read_adapter
 from arc_helpers.lm.decoder import decoder_of, embedding_scale, finished
+from arc_helpers.lm.expanded import expand_keys, needs_expanding
+from arc_helpers.lm.memory import spread, too_large
 from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.lm.selfcheck import Reference, differences, is_cut, reference
 from arc_helpers.lm.task_tokens import TaskTokens
@@ -86,7 +88,7 @@ def load_causal_lm(
         network.
     quantization: "none" or "4bit" (bitsandbytes; also on a CPU). quant_type: "nf4", or "fp4" as in the seed.
     compute_dtype: "auto" takes the device's: bfloat16 from compute capability 8.0 on, float16 below, float32
-        on a CPU. device: None (the best there is), "cpu" or "cuda"; device_map overrides it.
+        on a CPU. device: None (the best there is), "cpu" or "cuda"; device_map overrides it, and must name one device.
     max_len: longest sequence in tokens; clamped to the model's context (TinyLlama 2048, Qwen2 32768).
     trim_vocab: keep only the embedding and head rows that the prompt form uses (16 of the suite's), in full precision.
     prompt_form: how tasks are spelled, a name of `prompt_form.FORMS`; "auto" finds it (`PromptForm.choose`).
@@ -113,6 +115,12 @@ def load_causal_lm(
     )
     config = _or_model_error(model_dir, lambda: AutoConfig.from_pretrained(source, **options))
     quantizer = bitsandbytes_config(quant_type, double_quant, dtype) if quantization == "4bit" else None
+    _refuse(model_dir, spread(device_map))
+    if device_map is None:
+        folder, width = Path(source) if local else None, dtype.itemsize
+        _refuse(
+            model_dir, too_large(config, folder, torch.device(choice.device), width, four_bit=quantizer is not None)
+        )
     model = _or_model_error(
         model_dir,
         lambda: AutoModelForCausalLM.from_pretrained(
@@ -126,7 +134,10 @@ def load_causal_lm(
     )
     if quantizer is None and device_map is None:
         model = model.to(choice.device)
+    _refuse(model_dir, spread({name: p.device for name, p in model.named_parameters()}))
     model.eval().requires_grad_(False)
+    if needs_expanding(model.device):
+        expand_keys(model)
     if quantizer and model.device.type == "cpu":
         avoid_traps_of_4bit_on_a_cpu(model, model_dir)
     if adapter is not None:
@@ -240,6 +251,11 @@ def _check_options(quantization: str, quant_type: str, max_len: int | None) -> N
             raise ModelError(f"{name} = {value!r}: must be one of {', '.join(allowed)}")
     if max_len is not None and max_len < 16:
         raise ModelError(f"max_len = {max_len}: must be >= 16")
+
+
+def _refuse(model_dir, problem: str | None) -> None:
+    if problem:
+        raise ModelError(f"{model_dir}: {problem}")
 
 
 def _base_of(adapter: Adapter) -> str:

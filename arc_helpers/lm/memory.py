@@ -122,3 +122,34 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in NO_MEMORY)
+
+
+def too_large(config: Any, folder: Path | None, device: "torch.device", width: int, four_bit: bool) -> str | None:
+    """What to say of a base whose weights alone, `width` bytes a number, are more than a device has free; None where
+    they are not, or where its config does not tell. Nothing is read but headers."""
+    try:
+        base = Base.of(config.get_text_config().to_dict(), "", parameters_in(folder) if folder else 0)
+    except (KeyError, OSError, ValueError, struct.error):
+        return None  # what is wrong with it is said by whoever reads it
+    needed, free = base.weight_bytes(width, four_bit), free_bytes(device)
+    if needed <= free:
+        return None
+    instead = "a smaller base is needed" if four_bit else "quantization = '4bit' needs a quarter of it"
+    return f"its weights take {needed / GIB:.2f} GiB and {device} has {free / GIB:.2f} GiB free: {instead}"
+
+
+def spread(device_map: "str | Mapping[str, Any] | None") -> str | None:
+    """What to say of a map that puts a base on more than one device; None of one that does not."""
+    import torch
+
+    if isinstance(device_map, Mapping):
+        places = set(map(str, device_map.values()))
+    else:
+        many = device_map in ("auto", "balanced", "balanced_low_0", "sequential")
+        places = {f"cuda:{i}" for i in range(torch.cuda.device_count())} if many else set()
+    if len(places) < 2:
+        return None
+    return (
+        f"device_map would put it on {', '.join(sorted(places))}, and adapters need it on one device: "
+        "quantization = '4bit' makes it smaller; with workers = 2 each GPU has a whole one"
+    )
