@@ -8,21 +8,27 @@ import json
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arc_helpers.arc import Task, choose_tasks, load_tasks
 from arc_helpers.kaggle.submission_mode import RESERVE
+from arc_helpers.lm.memory import GIB, Base, parameters_in
 from arc_helpers.lm.prompt_form import FORMS, PromptForm
 from arc_helpers.runs import ConfigError, resolve, resolve_path
 from arc_helpers.ttt.grouping import length_groups, training_length
+from arc_helpers.ttt.memory import SHARE, Choice, Footprint, adapter_numbers, choose
 from arc_helpers.ttt.pace import SEARCH, Costs, Size, best_fit, fit_costs, forecast, lesser, size_of, work
 from arc_helpers.ttt.settings import TTTSettings, settings_from
 
 if TYPE_CHECKING:
     from arc_helpers.lm.loading import LoadedLM
+
+
+VOCABULARY = 16  # rows of embedding and head that are kept
+LARGEST_ANSWER = 30 * 31 + 1  # tokens
+LONGEST = 2**16  # tokens up to which a longest sequence is looked for
 
 
 @dataclass(frozen=True)
@@ -46,21 +52,14 @@ GPUS = {
 }
 
 
-@dataclass(frozen=True)
-class Base:
-    """What a base model's cost depends on."""
-
-    name: str
-    parameters: float
-    hidden: int
-    layers: int
-
-
+#: hidden, layers, intermediate, queries, keys, vocabulary
 KNOWN = {
-    "tinyllama": Base("TinyLlama-1.1B", 1.1e9, 2048, 22),
-    "qwen2-7b": Base("Qwen2-7B", 7.6e9, 3584, 28),
-    "llama-3.2-3b": Base("Llama-3.2-3B", 3.2e9, 3072, 28),
-    "minitron-8b": Base("Mistral-NeMo-Minitron-8B", 8.4e9, 4096, 40),
+    "tinyllama": Base("TinyLlama-1.1B", 2048, 22, 5632, 2048, 256, 32000),
+    "qwen2-7b": Base("Qwen2-7B", 3584, 28, 18944, 3584, 512, 152064),
+    "llama-3.2-3b": Base("Llama-3.2-3B", 3072, 28, 8192, 3072, 1024, 128256, tied=True),
+    "llama-3-8b": Base("Llama-3-8B", 4096, 32, 14336, 4096, 1024, 128256),
+    "minitron-8b": Base("Mistral-NeMo-Minitron-8B", 4096, 40, 11520, 4096, 1024, 131072),
+    "qwen3-4b": Base("Qwen3-4B", 2560, 36, 9728, 4096, 1024, 151936, tied=True, qk_norm=True),
 }
 
 
@@ -75,6 +74,26 @@ class Plan:
     fits: bool
 
 
+@dataclass(frozen=True)
+class Room:
+    """What a card holds: how a group is trained on it (None: not even one task), the bytes that this takes with the
+    weights, those of the card, and the longest sequence of a single task, in tokens."""
+
+    choice: Choice | None
+    taken: float
+    memory: float
+    longest: int
+
+    @property
+    def line(self) -> str:
+        """In words."""
+        taken = f"{self.taken / GIB:.1f} of {self.memory / GIB:.1f} GiB"
+        longest = f"the longest sequence that fits has {self.longest} tokens"
+        if self.choice is None:
+            return f"{taken} for one task alone: {longest}: shorter (max_len), 4 bits, or mode=top_m"
+        return f"{taken}: {self.choice.rung}; {longest}"
+
+
 def base_of(model: str) -> Base:
     """A base by the name of a known one, or by its folder. Raises ConfigError, one line."""
     for name, base in KNOWN.items():
@@ -83,37 +102,45 @@ def base_of(model: str) -> Base:
     folder = resolve_path(model)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        parameters = sum(_numbers_in(file) for file in folder.glob("*.safetensors"))
-        return Base(folder.name, parameters, config["hidden_size"], config["num_hidden_layers"])
-    except (OSError, ValueError, KeyError):
+        return Base.of(config, folder.name, parameters_in(folder))
+    except (OSError, ValueError, KeyError, struct.error):
         raise ConfigError(f"model = {model}: must be a model folder, or one of {', '.join(KNOWN)}") from None
 
 
-def estimate(gpu: GPU, base: Base, four_bit: bool = False) -> Costs:
-    """Costs by a data sheet: 4 operations a parameter and trained token (forward; backward to the activations), 2 a
-    token read; a step of writing reads all weights once, and a 4-bit base unpacks them first."""
+def estimate(gpu: GPU, base: Base, four_bit: bool = False, checkpointing: bool = False) -> Costs:
+    """Costs by a data sheet: 4 operations a parameter and trained token (forward; backward to the activations), 6 where
+    the forward is run again, 2 a token read; a step of writing reads all weights once, and a 4-bit base unpacks them
+    first."""
     operation = base.parameters / (gpu.flops * gpu.share)
     weight_bytes = (4.5 if four_bit else 2.0) * base.parameters
     launches = base.layers * 1e-3  # seconds that a forward takes however small the model is
     return Costs(
         train_step=10 * launches,
-        train_token=4 * operation,
+        train_token=(6 if checkpointing else 4) * operation,
         read_token=2 * operation,
         write_step=weight_bytes / (0.6 * gpu.bandwidth) + 2 * launches,
         write_token=2 * operation,
     )
 
 
-def largest_k(gpu: GPU, base: Base, tokens: int, four_bit: bool = False, most: int = 8) -> int:
-    """Sequences of `tokens` that fit beside the weights while training: 34 bytes a token, hidden unit and layer
-    (Korthikanti et al. 2022, without the attention matrix, which is never stored). Raises ConfigError for none."""
-    weights = (0.7 if four_bit else 2.0) * base.parameters
-    each = 34 * tokens * base.hidden * base.layers
-    k = int((0.9 * gpu.memory * 2**30 - weights) // each)
-    if k < 1:
-        needs = (weights + each) / 0.9 / 2**30
-        raise ConfigError(f"{base.name}: needs {needs:.0f} GiB for one task of {tokens} tokens: 4 bits, or shorter")
-    return min(most, k)
+def room_on(gpu: GPU, base: Base, settings: TTTSettings, tokens: int, four_bit: bool = False) -> Room:
+    """How groups of at most `settings.k` tasks are trained on sequences of `tokens`, as the run itself will choose.
+    Raises ConfigError where the weights alone are more than the card has."""
+    memory, weights = gpu.memory * GIB, base.weight_bytes(four_bit=four_bit, trimmed=True)
+    at_load, free = base.weight_bytes(four_bit=four_bit), SHARE * memory - weights
+    if at_load > memory:
+        needs = f"its weights take {at_load / GIB:.1f} GiB of {gpu.memory:.1f}"
+        raise ConfigError(f"{base.name}: {needs}: {'a smaller base' if four_bit else '4 bits'}")
+    layers = {"full": base.layers, "head": 0}.get(settings.mode, settings.top_m or max(1, base.layers // 4))
+    numbers = adapter_numbers(base, settings.r, layers) if layers else 2 * settings.r * base.hidden
+    footprint = Footprint(replace(base, vocabulary=VOCABULARY), numbers, layers, settings.r, four_bit=four_bit)
+    wanted = {"auto": None, "on": True, "off": False}[settings.activation_checkpointing]
+    choice = choose(footprint, free, settings.k, tokens, checkpointing=wanted)
+    least = max(footprint.training(1, tokens, wanted is not False), footprint.answering(1, 1, tokens, LARGEST_ANSWER))
+    longest = footprint.longest(free, LONGEST, LARGEST_ANSWER)
+    if choice is None or least > free:
+        return Room(None, weights + least, memory, longest)
+    return Room(choice, weights + max(least, choice.bytes), memory, longest)
 
 
 def measure(
@@ -122,10 +149,10 @@ def measure(
     """Costs on this very device: groups of tasks are solved, each also with fewer steps and with fewer views."""
     from arc_helpers.ttt.group import solve_group
 
-    fewer_steps = dataclasses.replace(settings, steps=settings.steps // 4)
-    fewer_views = dataclasses.replace(fewer_steps, views=max(1, settings.views // 4))
+    fewer_steps = replace(settings, steps=settings.steps // 4)
+    fewer_views = replace(fewer_steps, views=max(1, settings.views // 4))
     groups = groups_of(tasks, settings.k, lm.prompt_form, lm.max_len)
-    solve_group(lm, groups[0], dataclasses.replace(settings, steps=1, views=1))  # what is loaded at first use
+    solve_group(lm, groups[0], replace(settings, steps=1, views=1))  # what is loaded at first use
     works, seconds = [], []
     for group in groups:
         for asked in (settings, fewer_steps, fewer_views):
@@ -162,18 +189,19 @@ def plan_lines(
     if gpu.upper() not in (*GPUS, "CPU"):
         raise ConfigError(f"gpu = {gpu}: must be one of {', '.join(GPUS)}, CPU")
     base = base_of(model)
-    settings = dataclasses.replace(richer(settings_from(config, 0)), strategy="dfs", min_prob=min(SEARCH))
+    settings = replace(richer(settings_from(config, 0)), strategy="dfs", min_prob=min(SEARCH))
     if gpu.upper() == "CPU" and not calibrate:
         raise ConfigError("gpu = CPU: has no data sheet: --calibrate 4 measures on this machine")
     public = [task.without_answers() for task in load_tasks(data)]
-    four_bit = config.quantization == "4bit"
+    four_bit, room = config.quantization == "4bit", None
     four_bit = four_bit or (not calibrate and base.parameters > 2e9)
     if calibrate:
         costs, how = _calibrated(config, settings, public, calibrate)
     else:
         sheet = GPUS[gpu.upper()]
-        settings = dataclasses.replace(settings, k=largest_k(sheet, base, config.max_len, four_bit, settings.k))
-        costs = estimate(sheet, base, four_bit)
+        room = room_on(sheet, base, settings, config.max_len, four_bit)
+        settings = replace(settings, k=room.choice.slots if room.choice else 1)
+        costs = estimate(sheet, base, four_bit, room.choice is not None and room.choice.checkpointing)
         how = "estimated from the data sheet and public reports; --calibrate 4 measures, on the machine it runs on"
     prompt_form = FORMS["suite"]
     wanted = list(islice(cycle(public), tasks))  # the hidden tasks are taken to be like the public ones
@@ -187,7 +215,9 @@ def plan_lines(
     yield f"{tasks} tasks like {data}, {on}, profile {profile}, {most}"
     yield f"costs: {how}"
     yield from ("  " + line for line in _costs_lines(costs))
-    verdict = "fits" if plan.fits else "DOES NOT FIT"
+    if room:
+        yield f"memory: {room.line}"
+    verdict = "fits" if plan.fits and (room is None or room.choice) else "DOES NOT FIT"
     yield f"{verdict}: {_knobs(plan.settings)}: {_hours(plan.seconds)} of {_hours(plan.limit)}"
     if plan.dearer:
         yield f"too much: {_knobs(plan.dearer[0])}: {_hours(plan.dearer[1])}"
@@ -195,7 +225,7 @@ def plan_lines(
 
 def richer(settings: TTTSettings) -> TTTSettings:
     """At least as many steps and views as public notebooks use: from there a plan goes down."""
-    return dataclasses.replace(settings, steps=max(settings.steps, 128), views=max(settings.views, 16))
+    return replace(settings, steps=max(settings.steps, 128), views=max(settings.views, 16))
 
 
 def _calibrated(config, settings: TTTSettings, public: Sequence[Task], n: int) -> tuple[Costs, str]:
@@ -223,18 +253,3 @@ def _knobs(settings: TTTSettings) -> str:
 
 def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 600 else f"{seconds:.0f} s"
-
-
-def _numbers_in(file: Path) -> int:
-    """Parameters in a safetensors file, by its header."""
-    with open(file, "rb") as stream:
-        header = json.loads(stream.read(struct.unpack("<Q", stream.read(8))[0]))
-    shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
-    return sum(_product(shape) for shape in shapes)
-
-
-def _product(shape: Sequence[int]) -> int:
-    size = 1
-    for side in shape:
-        size *= side
-    return size

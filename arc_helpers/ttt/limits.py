@@ -132,7 +132,7 @@ def footprint_of(lm: LoadedLM, settings: TTTSettings) -> Footprint | None:
 
 def way_to_train(lm: LoadedLM, settings: TTTSettings, slots: int, tokens: int, limits: Limits) -> tuple[int, bool]:
     """How many slots to train side by side on sequences of so many tokens, and whether with activation checkpointing,
-    by what is free now. How many of them go through the model at once is noted in the limits."""
+    by what is free now."""
     slots = min(slots, limits.slots or slots)
     wanted = {"auto": None, "on": True, "off": False}[limits.activation_checkpointing]
     footprint = footprint_of(lm, settings) if settings.steps else None
@@ -143,8 +143,6 @@ def way_to_train(lm: LoadedLM, settings: TTTSettings, slots: int, tokens: int, l
     choice = choose(footprint, SHARE * free_bytes(lm.device), slots, tokens, checkpointing=wanted, most=at_once)
     if choice is None:  # the forecast may be wrong: the least is tried
         return 1, wanted is not False
-    if choice.at_once < min(choice.slots, at_once or choice.slots):
-        limits.tokens_at_once = choice.at_once * tokens
     return choice.slots, choice.checkpointing
 
 

@@ -5,7 +5,7 @@ to promise for a card. The coefficients are what autograd keeps of a Llama-like 
 `benchmarks/gpu_memory.py` counts them with the real code at the real widths, and prints how far off this is.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from arc_helpers.lm.memory import Base
 
@@ -72,15 +72,6 @@ class Footprint:
         unpacked = self.width * self.base.hidden * self.base.intermediate if self.four_bit else 0
         return self.bank(slots, training=False) + unpacked + rows * self.row(tokens, room)
 
-    def slots_at_once(self, free: float, slots: int, tokens: int, checkpointing: bool, most: int | None = None) -> int:
-        """How many of `slots` adapters, at most `most`, fit through the model at once in `free` bytes; 0 for none."""
-        found = 0
-        for n in range(1, min(slots, most or slots) + 1):
-            if self.training(slots, tokens, checkpointing, n) > free:
-                break
-            found = n
-        return found
-
     def rows_at_once(self, free: float, slots: int, tokens: int, room: int) -> int:
         """How many answers can be written at once in `free` bytes; 0 where not one can."""
         return max(0, int((free - self.answering(slots, 0, tokens, room)) // self.row(tokens, room)))
@@ -124,21 +115,16 @@ def choose(
     most: int | None = None,
 ) -> Choice | None:
     """The fastest way to train `slots` adapters on sequences of `tokens` in `free` bytes: all of them at once (or
-    `most`, where more would gain nothing); with activation checkpointing (None: where it is needed); then fewer at
-    once; then fewer at all. None where not one fits."""
+    `most`, where more would gain nothing); with activation checkpointing (None: where it is needed); then fewer, for
+    slots that only wait for their turn take memory and gain nothing. None where not one fits."""
     ways = [again for again in (False, True) if checkpointing in (None, again)]
     for n in range(slots, 0, -1):
-        wanted = min(n, most or n)
-        fitting = [(footprint.slots_at_once(free, n, tokens, again, wanted), again) for again in ways]
-        at_once, again = next((found for found in fitting if found[0] == wanted), max(fitting))
-        if at_once:
-            return Choice(n, at_once, again, footprint.training(n, tokens, again, at_once))
+        at_once = min(n, most or n)
+        for again in ways:
+            taken = footprint.training(n, tokens, again, at_once)
+            if taken <= free:
+                return Choice(n, at_once, again, taken)
     return None
-
-
-def shallower(footprint: Footprint, layers: int) -> Footprint:
-    """The same with adapters in the last `layers` layers alone."""
-    return replace(footprint, layers=layers, numbers=footprint.numbers * layers // footprint.layers)
 
 
 def adapter_numbers(base: Base, r: int, layers: int) -> int:

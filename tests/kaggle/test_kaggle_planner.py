@@ -1,6 +1,7 @@
 """The plan before a run: what a data sheet says, what fits a memory, and what is measured."""
 
 import dataclasses
+from dataclasses import replace
 
 import pytest
 from safetensors import safe_open
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 from arc_helpers.arc import Pair, Task
 from arc_helpers.cli import app
 from arc_helpers.kaggle import planner
-from arc_helpers.kaggle.planner import GPUS, KNOWN, base_of, estimate, largest_k, make_plan, measure
+from arc_helpers.kaggle.planner import GPUS, KNOWN, base_of, estimate, make_plan, measure, room_on
 from arc_helpers.lm.prompt_form import FORMS
 from arc_helpers.runs import ConfigError, project_root
 from arc_helpers.ttt.pace import Size, forecast, work
@@ -43,12 +44,37 @@ def test_a_larger_base_costs_more_and_a_faster_gpu_less():
     assert slow > fast
 
 
+FULL = TTTSettings(k=8, mode="full", r=32)
+
+
 def test_k_is_what_the_memory_holds():
     base = KNOWN["qwen2-7b"]
-    most = [largest_k(GPUS[gpu], base, 2048, four_bit=True) for gpu in ("T4", "L4", "H200")]
-    assert most == sorted(most) and most[0] >= 1
-    with pytest.raises(ConfigError, match=r"^Qwen2-7B: needs \d+ GiB for one task of 8192 tokens"):
-        largest_k(GPUS["T4"], base, 8192)
+    rooms = [room_on(GPUS[gpu], base, FULL, 2048, four_bit=True) for gpu in ("T4", "L4", "H200")]
+    assert [room.choice.slots for room in rooms] == sorted(room.choice.slots for room in rooms)
+    assert rooms[0].choice.checkpointing and rooms[0].choice.slots >= 2
+    assert [room.longest for room in rooms] == sorted(room.longest for room in rooms) and rooms[0].longest > 4096
+
+
+@pytest.mark.parametrize("mode", ["full", "top_m", "head"])
+@pytest.mark.parametrize("gpu", GPUS)
+@pytest.mark.parametrize("base", KNOWN)
+def test_no_room_is_promised_that_a_card_has_not(base, gpu, mode):
+    for tokens in (1024, 4096, 8192, 2**15):
+        try:
+            room = room_on(GPUS[gpu], KNOWN[base], replace(FULL, mode=mode), tokens, four_bit=True)
+        except ConfigError:
+            continue
+        assert (room.choice is None) == (tokens > room.longest)
+        assert room.choice is None or room.taken <= room.memory
+
+
+def test_what_does_not_fit_is_said():
+    room = room_on(GPUS["T4"], KNOWN["qwen2-7b"], FULL, 2**16, four_bit=True)
+    assert room.choice is None and " of 14.6 GiB for one task alone: the longest sequence that fits has " in room.line
+    with pytest.raises(ConfigError, match=r"^Qwen2-7B: its weights take 14\.2 GiB of 8\.0: 4 bits$"):
+        room_on(replace(GPUS["T4"], memory=8.0), KNOWN["qwen2-7b"], FULL, 1024)
+    without = room_on(GPUS["T4"], KNOWN["qwen2-7b"], replace(FULL, activation_checkpointing="off"), 4096, four_bit=True)
+    assert without.choice is None, "by hand"
 
 
 def test_a_plan_goes_down_until_it_fits_and_says_when_nothing_does():
@@ -82,6 +108,9 @@ def test_the_command_prints_what_fits():
     result = plan("--gpus", "4", "--gpu", "L4", "--hours", "12", "--tasks", "24", "--model", "qwen2-7b")
     assert result.exit_code == 0, result.output
     assert "4 × L4, Qwen2-7B, 4 bits" in result.stdout and "estimated" in result.stdout
+    assert any(
+        line.startswith("memory: ") and "activation checkpointing" in line for line in result.stdout.splitlines()
+    )
     assert any(line.startswith("fits: k=") and "min_prob=" in line for line in result.stdout.splitlines())
 
 

@@ -201,7 +201,8 @@ def _through_cpu(make: Callable) -> Callable:
     def made(data, *, dtype=None, device=None, requires_grad=False, **options):
         if requires_grad:
             options["requires_grad"] = True
-        device = torch.device(device) if device is not None else torch.get_default_device()
+        # not torch.get_default_device(): within `with torch.device(...)` it calls torch.tensor, which is this function
+        device = torch.device(device) if device is not None else torch.empty(0).device
         if isinstance(data, CudaTensor):
             return data.to(device=device if device.type != "cpu" or options.get("cpu") else data.device, dtype=dtype)
         if not is_device(device):
