@@ -2,8 +2,8 @@
 
 The real code at the real widths on torch's `meta` device, every tensor that lives counted, in 4 bits as bitsandbytes
 keeps it, attention by the fused kernel; and the same by the model of memory that a run and the planner plan with. What
-a CUDA kernel allocates inside itself is not counted. A slot's activations are all that lives at the peak of a step beside
-weights, adapter, gradient and moments.
+a CUDA kernel allocates inside itself is not counted. A slot's activations are all that lives at the peak of a step
+beside weights, adapter, gradient and moments.
 
 Bounds: Qwen2-7B in full depth, rank 32: activations of a slot <= 1.5 GiB at 2,048 tokens and <= 3 GiB at 4,096;
 everything of one slot at 4,096 tokens <= 14 GiB (a T4 has 14.6), of two <= 21 GiB (an L4 has 22); the model of memory
