@@ -67,6 +67,8 @@ steps: int = None  # training steps; 0 = none
 num_pseudo: int = None  # pseudo-tasks a task
 r: int = None  # rank of an adapter
 alpha: float = None  # an adapter's output is scaled by alpha / r
+use_rslora: bool = None  # scale it by alpha / √r instead (rsLoRA), as the ARChitects did
+target_modules: str = None  # layers that adapt, such as q_proj,v_proj,embed_tokens,lm_head; empty = all linear ones
 lr: float = None  # learning rate
 joint_steps: int = None  # steps in which a copy of the base learns all tasks together, before the adapters; 0 = none
 form: str = None  # how a task is put: in_context, pairs (single pairs behind a token of the task) or both

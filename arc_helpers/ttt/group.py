@@ -197,6 +197,8 @@ def new_model(lm: LoadedLM, names: Sequence[str], settings: TTTSettings) -> Mult
         names,
         r=settings.r,
         lora_alpha=settings.alpha,
+        use_rslora=settings.use_rslora,
+        target_modules=settings.targets,
         mode=settings.mode,
         top_m=settings.top_m,
         seed=settings.seed,

@@ -117,7 +117,7 @@ def release() -> None:
 
 def footprint_of(lm: LoadedLM, settings: TTTSettings) -> Footprint | None:
     """The memory that training and answering as asked will take; None for a base whose config tells no widths."""
-    shapes = adapter_shapes(lm, mode=settings.mode, r=settings.r, top_m=settings.top_m)
+    shapes = adapter_shapes(lm, mode=settings.mode, r=settings.r, target_modules=settings.targets, top_m=settings.top_m)
     numbers = sum(map(prod, shapes.values()))
     config = {**lm.model.config.get_text_config().to_dict(), "vocab_size": lm.head.weight.shape[0]}
     try:

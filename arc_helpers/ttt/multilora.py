@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.cache_utils import Cache
 
-from arc_helpers.lm.decoder import blocks_of, final_norm_of, finished
+from arc_helpers.lm.decoder import blocks_of, embedding_scale, final_norm_of, finished
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.lm.prompt import IGNORE
 from arc_helpers.ttt.bank import SlotBank
@@ -43,7 +43,8 @@ class MultiLoRAModel(nn.Module):
     names: what each slot belongs to (task ids). A slot's first weights are drawn from its name and the seed
         alone, so a task's result does not depend on which tasks share its group.
     r, lora_alpha, use_rslora: an adapter's output is scaled by lora_alpha / r, or lora_alpha / √r with rsLoRA.
-    target_modules: last parts of the names of the linear layers to adapt (None: all of the decoder's layers).
+    target_modules: last parts of the names of the linear layers to adapt (None: all of the decoder's layers); embedding
+        (`full` only) and head may be among them, and then have a LoRA where they would be trained in full.
     top_m: how many of the last layers adapt in mode "top_m" (None: a quarter of them).
     train_vocab: train embedding (`full` only), norms and head in full; None: where the vocabulary is small.
     activation_checkpointing: keep a decoder layer's input alone for backward, which computes the rest again: a tenth
@@ -86,7 +87,7 @@ class MultiLoRAModel(nn.Module):
         self._hooks = (
             []
             if mode == "head"
-            else [self._hook(name) for name in self.shapes if name != "head" and not name.endswith(".B")]
+            else [self._hook(name) for name in self.shapes if not name.startswith("head") and not name.endswith(".B")]
         )
         self._make_bank(dtype)
 
@@ -129,6 +130,9 @@ class MultiLoRAModel(nn.Module):
             logits = rows.add_product(logits, hidden.to(dtype), rows.weights("A"), wide, scale=self.scaling)
         elif "head" in self.bank:
             logits = rows.add_product(logits, hidden.to(dtype), rows.weights("head").mT)
+        elif "head.A" in self.bank:
+            A, B = rows.weights("head.A"), rows.weights("head.B")
+            logits = rows.add_product(logits, hidden.to(dtype), A.mT, B.mT, scale=self.scaling)
         return finished(self.lm.model.config, logits)
 
     def forward(self, input_ids: Tensor | None = None, slots: Tensor | Rows | None = None, **inputs) -> Tensor:
@@ -189,8 +193,9 @@ class MultiLoRAModel(nn.Module):
 
     def _hook(self, name: str) -> tuple[nn.Module, Callable]:
         """The module that a tensor of the bank belongs to, and what adds its delta."""
-        if name == "embedding":
-            return self.lm.model.get_input_embeddings(), self._embedding_hook
+        if name in ("embedding", "embedding.A"):
+            hook = self._embedding_hook if name == "embedding" else self._embedding_lora_hook
+            return self.lm.model.get_input_embeddings(), hook
         where, _, kind = name.rpartition(".")
         make = self._norm_hook if kind == "scale" else self._linear_hook
         return self.lm.model.get_submodule(where), make(where)
@@ -213,6 +218,11 @@ class MultiLoRAModel(nn.Module):
     def _embedding_hook(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor:
         delta = self._rows.looked_up(args[0], self._rows.weights("embedding"))
         return output + delta.view_as(output).to(output.dtype)
+
+    def _embedding_lora_hook(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        narrow = self._rows.looked_up(args[0], self._rows.weights("embedding.A")).to(output.dtype)  # [S, m, r]
+        B, scale = self._rows.weights("embedding.B").to(output.dtype), self.scaling * embedding_scale(module)
+        return self._rows.add_product(output, narrow.view(*output.shape[:-1], self.r), B, scale=scale)
 
     @torch.no_grad()
     def reset_slot(self, k: int, name: str) -> None:
@@ -246,17 +256,27 @@ def adapter_shapes(
             raise ValueError(f"r = {r}: must be 1…{width}, the width of the hidden state")
         return {"A": (width, r), "B": (r, width)}
     first, shapes = _first_layer(lm, mode, top_m), {}
-    for name, module in adapted_linears(lm, target_modules, first).items():
+    ends = _ends(lm) if target_modules else {}
+    adapted = {ends[name] for name in target_modules or () if name in ends}
+    if "embedding" in adapted and mode != "full":
+        raise ValueError(f"target_modules: the embedding has an adapter in mode = full alone, not in {mode}")
+    inner = [name for name in target_modules or () if name not in ends]
+    for name, module in (adapted_linears(lm, inner or None, first) if inner or not adapted else {}).items():
         most = min(module.in_features, module.out_features)
         if not 1 <= r <= most:
             raise ValueError(f"r = {r}: must be 1…{most} ({name}: {module.in_features} → {module.out_features})")
         shapes |= {f"{name}.A": (r, module.in_features), f"{name}.B": (module.out_features, r)}
-    vocabulary = tuple(lm.head.weight.shape)
-    if vocabulary[0] <= SMALL_VOCABULARY if train_vocab is None else train_vocab:
+    vocabulary, width = lm.head.weight.shape
+    if "embedding" in adapted:
+        shapes |= {"embedding.A": (lm.model.get_input_embeddings().weight.shape[0], r), "embedding.B": (r, width)}
+    if "head" in adapted:
+        shapes |= {"head.A": (r, width), "head.B": (vocabulary, r)}
+    if vocabulary <= SMALL_VOCABULARY if train_vocab is None else train_vocab:
         shapes |= {f"{name}.scale": tuple(module.weight.shape) for name, module in _norms(lm, first).items()}
-        if mode == "full":
+        if mode == "full" and "embedding" not in adapted:
             shapes["embedding"] = tuple(lm.model.get_input_embeddings().weight.shape)
-        shapes["head"] = vocabulary
+        if "head" not in adapted:
+            shapes["head"] = (vocabulary, width)
     return shapes
 
 
@@ -306,6 +326,12 @@ def adapted_linears(lm: LoadedLM, target_modules: Sequence[str] | None, first_la
         for name, module in found.items()
         if name.rsplit(".", 1)[1] in wanted and any(name.startswith(layer) for layer in layers)
     }
+
+
+def _ends(lm: LoadedLM) -> dict[str, str]:
+    """{last part of the model's own name: "embedding" or "head"}, such as embed_tokens and lm_head."""
+    ends = {id(lm.model.get_input_embeddings()): "embedding", id(lm.head): "head"}
+    return {name.rsplit(".", 1)[-1]: ends[id(m)] for name, m in lm.model.named_modules() if id(m) in ends}
 
 
 def _norms(lm: LoadedLM, first_layer: int) -> dict[str, nn.Module]:

@@ -70,9 +70,9 @@ def _to_peft(model: MultiLoRAModel, slot: dict[str, Tensor]) -> dict[str, Tensor
         return {f"{head}.lora_A.weight": slot["A"].T, f"{head}.lora_B.weight": lora_B}
     tensors = {}
     for name, value in slot.items():
-        module, _, kind = name.rpartition(".")
-        if kind in ("A", "B"):
-            tensors[f"{module}.lora_{kind}.weight"] = value
+        if name.endswith((".A", ".B")):
+            where, turned = _factor(model, name)
+            tensors[where] = value.T if turned else value
         else:
             where, base, unit = _whole(model, name)
             tensors[where] = base + unit * value
@@ -88,14 +88,22 @@ def _from_peft(model: MultiLoRAModel, tensors: dict[str, Tensor]) -> dict[str, T
         return {"A": tensors[f"{head}.lora_A.weight"].T, "B": solved.T}
     slot = {}
     for name in model.bank.names:
-        module, _, kind = name.rpartition(".")
-        if kind in ("A", "B"):
-            slot[name] = tensors[f"{module}.lora_{kind}.weight"]
+        if name.endswith((".A", ".B")):
+            where, turned = _factor(model, name)
+            slot[name] = tensors[where].T if turned else tensors[where]
         else:
             where, base, unit = _whole(model, name)
             change = tensors[where].to(base) - base
             slot[name] = torch.where(unit == 0, 0, change / unit)
     return slot
+
+
+def _factor(model: MultiLoRAModel, name: str) -> tuple[str, bool]:
+    """PEFT's name of a low-rank factor, and whether it stands turned there."""
+    module, _, kind = name.rpartition(".")
+    if module == "embedding":
+        return f"{_name_of(model, model.lm.model.get_input_embeddings())}.lora_embedding_{kind}", True
+    return f"{_name_of(model, model.lm.head) if module == 'head' else module}.lora_{kind}.weight", False
 
 
 def _whole(model: MultiLoRAModel, name: str) -> tuple[str, Tensor, Tensor]:
@@ -123,7 +131,9 @@ def _config(model: MultiLoRAModel) -> dict:
     if model.mode == "head":
         targets, whole = [_name_of(model, model.lm.head)], []
     else:
-        targets = [name.removesuffix(".A") for name in names if name.endswith(".A")]
+        ends = {"embedding": model.lm.model.get_input_embeddings(), "head": model.lm.head}
+        adapted = [name.removesuffix(".A") for name in names if name.endswith(".A")]
+        targets = [_name_of(model, ends[name]) if name in ends else name for name in adapted]
         whole = [_whole(model, name)[0].removesuffix(".weight") for name in names if not name.endswith((".A", ".B"))]
     return {
         "peft_type": "LORA",

@@ -85,7 +85,7 @@ def solve_tasks(
     `plot.TrainingMonitor`; with several workers it is not.
     """
     # what this base cannot have is an error now, not one for every task
-    adapter_shapes(lm, mode=settings.mode, r=settings.r, top_m=settings.top_m)
+    adapter_shapes(lm, mode=settings.mode, r=settings.r, target_modules=settings.targets, top_m=settings.top_m)
     by_id = {task.id: task.without_answers() for task in tasks}
     sizes = {task_id: size_of(task, lm.prompt_form, lm.max_len, settings.form) for task_id, task in by_id.items()}
     grouped = group_tasks(

@@ -13,6 +13,8 @@ class TTTSettings:
     num_pseudo: int = 16
     r: int = 16
     alpha: float = 32.0
+    use_rslora: bool = False  # scale by alpha / √r instead of alpha / r
+    target_modules: str | None = None  # last parts of names, separated by commas; None: all linear layers
     lr: float = 1e-2
     patience: int | None = None  # steps without a new lowest loss after which an adapter has learned enough
     group_steps: int = 0  # steps of one adapter on all tasks of a group, before it is split into one a task
@@ -31,6 +33,11 @@ class TTTSettings:
     cache_gib: float = 4.0  # memory for what the frozen layers compute (modes "head" and "top_m") …
     cache_disk_gib: float = 0.0  # … then disk; what fits neither is computed at every step
     seed: int = 0
+
+    @property
+    def targets(self) -> list[str] | None:
+        """`target_modules` as names."""
+        return [name for word in (self.target_modules or "").split(",") if (name := word.strip())] or None
 
 
 def settings_from(config: Mapping | object, seed: int) -> TTTSettings:

@@ -76,3 +76,14 @@ def test_a_failed_training_is_told_and_answered_without(gridlm, tasks):
     untrained = solve_group(gridlm, tasks[:1], replace(SETTINGS, steps=0))[0]
     assert any(note.startswith("training failed: ") for note in broken.notes)
     assert answers([broken]) == answers([untrained])
+
+
+def test_the_settings_choose_scale_and_layers(gridlm, tasks):
+    settings = TTTSettings(mode="full", r=4, use_rslora=True, target_modules="q_proj, lm_head")
+    model = new_model(gridlm, ["a"], settings)
+    assert model.scaling == settings.alpha / 2  # √4
+    assert {name.split(".")[-2] for name in model.bank.names if name.endswith(".A")} == {"q_proj", "head"}
+    with pytest.raises(ValueError, match="target_modules: query not in the model"):
+        new_model(gridlm, ["a"], replace(settings, target_modules="query"))
+    with pytest.raises(ValueError, match="the embedding has an adapter in mode = full alone, not in top_m"):
+        new_model(gridlm, ["a"], replace(settings, mode="top_m", target_modules="embed_tokens"))
