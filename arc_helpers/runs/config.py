@@ -149,9 +149,7 @@ class MultiloraTttKnobs(Knobs):
     r: Positive = Field(description="rank of an adapter")
     alpha: float = Field(gt=0, description="scale of an adapter: its output is multiplied by alpha / r")
     use_rslora: bool = Field(description="multiply it by alpha / √r instead (rsLoRA)")
-    target_modules: Text = Field(
-        description="layers that adapt, such as q_proj,lm_head; empty = all linear ones"
-    )
+    target_modules: Text = Field(description="layers that adapt, such as q_proj,lm_head; empty = all linear ones")
     lr: float = Field(gt=0, description="learning rate")
     joint_steps: int = Field(ge=0, description="steps in which a copy of the base learns all tasks at once; 0 = none")
     form: Literal["in_context", "pairs", "both"] = Field(description="how a task is put: demonstrations, single pairs")
