@@ -153,7 +153,7 @@ class MultiloraTttKnobs(Knobs):
     lr: float = Field(gt=0, description="learning rate")
     joint_steps: int = Field(ge=0, description="steps in which a copy of the base learns all tasks at once; 0 = none")
     form: Literal["in_context", "pairs", "both"] = Field(description="how a task is put: demonstrations, single pairs")
-    patience: Limit = Field(description="steps without a new lowest loss that end a training; 0 = all steps")
+    patience: Limit = Field(description="steps without a new lowest mean loss of a round that end a training; 0 = all")
     grouping: Literal["length", "size", "palette", "family", "random"] = Field(description="what a group's tasks share")
     group_steps: int = Field(ge=0, description="steps of one adapter on a whole group before it is split; 0 = none")
     group_tokens: Limit = Field(description="padded tokens that a group may have; 0 = no limit")

@@ -18,6 +18,7 @@ from arc_helpers.runs import Deadline
 from arc_helpers.ttt.answer import answer_group
 from arc_helpers.ttt.cache import Example, prepare
 from arc_helpers.ttt.limits import Limits, fitting, release, way_to_train
+from arc_helpers.ttt.merged import engine_for
 from arc_helpers.ttt.multilora import MultiLoRAModel, decoder_layers
 from arc_helpers.ttt.pools import encode_pool
 from arc_helpers.ttt.result import TaskResult
@@ -111,7 +112,8 @@ def _train_and_answer(
             model.bank.flat[k] = trained[i].weights
         stuck = answer_group(model, [tasks[i] for i in some], [results[i] for i in some], settings, limits)
         unanswered += [(some[k], test) for k, test in stuck]
-    stats = {"slots": slots, **trainer.cost.stats(), "answer_seconds": time.monotonic() - began}
+    said = {"engine": trainer.engine.note} if trainer.engine else {}
+    stats = {"slots": slots, **said, **trainer.cost.stats(), "answer_seconds": time.monotonic() - began}
     notes = [*store.notes, *limits.taken()]
     for result, job in zip(results, trained, strict=True):
         result.losses, result.stats = job.losses, stats
@@ -150,11 +152,13 @@ def _trainer_that_fits(
     """A trainer of as many of `settings.k` adapters as there is room for; None where there is none for a single one."""
     longest = max((len(example) for pool in pools for example in pool), default=1)
     slots, checkpointing = way_to_train(lm, settings, min(settings.k, len(tasks)), longest, limits)
+    tokens = settings.steps * sum(sum(map(len, pool)) / max(1, len(pool)) for pool in pools)
 
     def make(names: list[str]) -> MultiLoraTrainer:
         model = new_model(lm, names, settings)
         model.activation_checkpointing = checkpointing
-        return MultiLoraTrainer(model, patience=settings.patience, seed=settings.seed, limits=limits)
+        engine = engine_for(model, tokens)
+        return MultiLoraTrainer(model, patience=settings.patience, seed=settings.seed, limits=limits, engine=engine)
 
     while slots:
         trainer = fitting(partial(make, [task.id for task in tasks[:slots]]))

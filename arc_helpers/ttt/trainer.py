@@ -6,20 +6,23 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from arc_helpers.engine import TOKENS_AT_ONCE, Engine
+from arc_helpers.lm.prompt import Encoded
 from arc_helpers.ttt.cache import Example, slot_losses
 from arc_helpers.ttt.limits import CPU_TOKENS, Limits, fitting
+from arc_helpers.ttt.merged import merged_losses
 from arc_helpers.ttt.meter import Cost, Meter
 from arc_helpers.ttt.multilora import MultiLoRAModel
 from arc_helpers.ttt.optim import MultiLoraAdamW
 
+LOWER = 1e-3  # share of a round's loss by which the next must be lower to count as learning
 FP16_LOSS_SCALE = 1024.0  # a power of two, so that scaling changes no digit
-SMOOTHING = 0.9  # of the loss that early stopping looks at: about the last ten steps
 
 
 class SlotState(Enum):
@@ -121,8 +124,10 @@ class MultiLoraTrainer:
         changes no result. Without one: 1024 on a CPU, whose caches hold no more. Where memory runs out, the step is
         taken again with less: with activation checkpointing, then in smaller turns; then with half of the slots, the
         others waiting with all they have learned; then on a job's shorter sequences. No step is taken twice.
-    patience: a job whose smoothed loss has not reached a new low for that many steps has ended; and every job ends with
-        the weights it had at its lowest. None: all steps, last weights.
+    patience: a job ends at the end of a round through its pool when the mean loss of a round, in which every example
+        counts once, has not reached a new low for that many steps; and every job that has gone through its pool ends
+        with the weights it had after its best round. None: all steps, last weights.
+    engine: what computes losses with the adapters merged into the weights (`merged.engine_for`); None: hooks do.
     loss_scale: what losses are multiplied by on the way back, a power of two; None: 1024 over a base in float16,
         whose small gradients would vanish, else 1. Where a slot's gradients overflow, its own scale is halved.
     max_skips: a slot whose loss or gradient is not finite skips the step; after that many (those that only halved
@@ -142,13 +147,14 @@ class MultiLoraTrainer:
         patience: int | None = None,
         loss_scale: float | None = None,
         max_skips: int = 5,
+        engine: Engine | None = None,
         seed: int = 0,
     ):
         for name, value in (("batch", batch), ("patience", patience)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} = {value}: must be >= 1")
         self.model, self.warmup, self.batch, self.seed = model, warmup, batch, seed
-        self.patience, self.max_skips = patience, max_skips
+        self.patience, self.max_skips, self.engine = patience, max_skips, engine
         self.device = model.bank.flat.device
         self.limits = limits or Limits()
         if self.limits.activation_checkpointing != "auto":
@@ -269,7 +275,7 @@ class MultiLoraTrainer:
             run.losses.append(losses[k])
             run.drawn = None
             if self.patience is not None:
-                run.look(self.patience, self.model.bank.flat[k])
+                run.look(self.patience, self.batch, self.model.bank.flat[k])
         stepping = [k for k, run in running.items() if run.state is SlotState.ACTIVE]
         active = torch.tensor([k in stepping for k in range(self.model.num_slots)], device=self.device)
         self.optimizer.lr.copy_(torch.tensor(rates, dtype=torch.float64))
@@ -310,14 +316,18 @@ class MultiLoraTrainer:
 
     def _turn(self, some: list[int], examples: list[Example]) -> np.ndarray:
         """Add the gradients of some slots; returns their losses."""
-        losses = slot_losses(self.model, examples, self._rows_of(tuple(some)))
+        if self.engine is not None and not self.model.activation_checkpointing:
+            losses = merged_losses(self.engine, self.model, cast(list[Encoded], examples), some)
+        else:
+            losses = slot_losses(self.model, examples, self._rows_of(tuple(some)))
         scaled = losses if self.loss_scale == 1 else losses * self.scale[some]
         _backward(scaled.sum())  # a slot's gradient comes from its own turn alone
         return losses.detach().cpu().numpy()
 
     def _at_once(self, tokens: int) -> int | None:
         """How many slots take a turn together, with so many tokens each; None for all."""
-        most = self.limits.tokens_at_once or (CPU_TOKENS if self.device.type == "cpu" else None)
+        usual = TOKENS_AT_ONCE if self.engine else CPU_TOKENS if self.device.type == "cpu" else None
+        most = self.limits.tokens_at_once or usual
         return None if most is None else max(1, most // tokens)
 
     def _ask_less(self, slots: int, tokens: int) -> bool:
@@ -347,9 +357,8 @@ class _Run:
     losses: list[float] = field(default_factory=list)
     moved: int = 0
     skips: int = 0
-    smoothed: float = np.nan
-    lowest: float = np.inf
-    since: int = 0  # the step of the lowest smoothed loss
+    lowest: float = np.inf  # mean loss of a round
+    since: int = 0  # the step that ended it
     best: Tensor | None = None  # [P], the weights at it, on the CPU
     notes: list[str] = field(default_factory=list)
     state: SlotState = SlotState.ACTIVE
@@ -366,14 +375,18 @@ class _Run:
             self.drawn = [next(self.draws) for _ in range(batch)]
         return self.drawn
 
-    def look(self, patience: int, weights: Tensor) -> None:
-        """Take in the last loss, which is that of `weights`; stop after `patience` steps without a new low."""
-        loss, step = self.losses[-1], len(self.losses) - 1
-        if not np.isfinite(loss):
+    def look(self, patience: int, batch: int, weights: Tensor) -> None:
+        """Take in the losses of a round that ends with this step; stop after `patience` steps without a new low.
+
+        Losses of single examples do not compare: after an easy one first, nothing would ever be lower.
+        """
+        steps = -(-len(self.job.pool) // batch)  # of a round
+        losses = np.array(self.losses[-steps:])
+        if len(self.losses) % steps or not np.isfinite(losses).any():
             return
-        self.smoothed = loss if np.isnan(self.smoothed) else SMOOTHING * self.smoothed + (1 - SMOOTHING) * loss
-        if self.smoothed < self.lowest:
-            self.lowest, self.since, self.best = self.smoothed, step, weights.to("cpu", copy=True)
+        mean, step = float(losses[np.isfinite(losses)].mean()), len(self.losses) - 1
+        if mean < (1 - LOWER) * self.lowest:
+            self.lowest, self.since, self.best = mean, step, weights.to("cpu", copy=True)
         elif step - self.since >= patience:
             self.state = SlotState.FINISHED
 

@@ -37,6 +37,12 @@ def random_lm(name: str) -> LoadedLM:
     return LoadedLM(model, tokenizer, prompt_form, name, 512, torch.device("cpu"), torch.float32)
 
 
+@pytest.fixture(autouse=True)
+def _float32_products(monkeypatch):
+    """What two ways must have in common is compared in float32; tests/engine has those of bfloat16."""
+    monkeypatch.setattr("arc_helpers.engine.engine.has_bfloat16", lambda device: False)
+
+
 @pytest.fixture(scope="session")
 def lms() -> dict[str, LoadedLM]:
     """Do not change them."""

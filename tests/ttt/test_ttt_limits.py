@@ -33,9 +33,14 @@ FOUR = [square(f"task{side}", side) for side in (3, 4, 5, 6)]
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch):
-    """No turns for the sake of a CPU's caches."""
+    """Hooks, and no turns for the sake of a CPU's caches."""
+    like_a_gpu(monkeypatch)
+
+
+def like_a_gpu(patch: pytest.MonkeyPatch) -> None:
     for module in (limits, trainer):
-        monkeypatch.setattr(module, "CPU_TOKENS", 10**6)
+        patch.setattr(module, "CPU_TOKENS", 10**6)
+    patch.setattr(group, "engine_for", lambda model, tokens: None)
 
 
 def solve(lm, budget: float, monkeypatch, known: bool, settings=SETTINGS, learned: Limits | None = None):
@@ -76,8 +81,7 @@ RUNGS = [
 @pytest.fixture(scope="module")
 def roomy(lms):
     with pytest.MonkeyPatch.context() as patch:
-        for module in (limits, trainer):
-            patch.setattr(module, "CPU_TOKENS", 10**6)
+        like_a_gpu(patch)
         return solve(lms["gridlm"], float("inf"), patch, known=False)
 
 
