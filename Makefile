@@ -17,7 +17,7 @@ CLAIMS := $(BIN)/python -m benchmarks.claims
 DEMO := artifacts/demo
 DEMO_TASKS := 8b28cd80,ed74f2f2,a59b95c0,ac605cbb,48f8583b,5d2a5c43,e133d23d,fc754716,aa300dc3,e872b94a,73182012,e345f17b
 
-.PHONY: help setup demo data lab run notebooks report gallery submission score validate bench bench-check numbers models test test-fast lint format sync clean kaggle-bundle kaggle-rehearsal kaggle-push kaggle-status kaggle-logs kaggle-output kaggle-submit
+.PHONY: kaggle-zip help setup demo data lab run notebooks report gallery submission score validate bench bench-check numbers models test test-fast lint format sync clean kaggle-bundle kaggle-rehearsal kaggle-push kaggle-status kaggle-logs kaggle-output kaggle-submit
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -112,6 +112,9 @@ models: setup ## Show the models there are; make one of them: NAME=smollm2-135m
 
 kaggle-bundle: setup ## Wheels, model and a folder a kernel for Kaggle's Python, into kaggle/build/
 	$(KAGGLE) bundle $(P)
+
+kaggle-zip: setup ## Make upload/ for submitting by hand: dataset.zip, notebooks, a page of six clicks
+	$(KAGGLE) zip $(P)
 
 kaggle-rehearsal: setup ## Run a kernel as Kaggle does, without network: 4 scenarios, 2 mount layouts
 	$(KAGGLE) rehearsal $(P)

@@ -42,7 +42,7 @@ TARGETS = {
         "models",
     ),
     *("test", "test-fast", "lint", "format", "sync", "clean"),
-    *(f"kaggle-{verb}" for verb in ("bundle", "rehearsal", "push", "status", "logs", "output", "submit")),
+    *(f"kaggle-{verb}" for verb in ("bundle", "zip", "rehearsal", "push", "status", "logs", "output", "submit")),
 }
 VERBS = ("run", "data", "validate", "score", "merge", "info", "plan", "chat", "models", "report")
 DOCUMENTS = [

@@ -31,6 +31,20 @@ def bundle(
     typer.echo("\n".join(bundle.describe(built)))
 
 
+@app.command("zip")
+def make_zip(
+    python: Annotated[str, typer.Option(help="the Python that the wheels are for")] = KAGGLE_PYTHON,
+    out: Annotated[str, typer.Option(help="folder, made anew")] = "upload",
+) -> None:
+    """Make what is uploaded by hand: dataset.zip, a notebook a kernel, and a page of six clicks."""
+    from arc_helpers.kaggle.upload import PAGE, ZIPPED, make_upload
+
+    with _one_line():
+        folder, built = make_upload(out, python=python)
+    typer.echo(f"{folder / ZIPPED}: {(folder / ZIPPED).stat().st_size / 1e6:.1f} MB")
+    typer.echo(f"{folder}: {len(built.kernels)} notebooks; open {PAGE} in a browser: it shows the six clicks")
+
+
 @app.command()
 def push(slug: Slug, dry_run: Dry = False) -> None:
     """Send the dataset, if it has changed, and one kernel, which starts to run."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from arc_helpers.kaggle import bootstrap
 from arc_helpers.kaggle.bootstrap import MARK
+from arc_helpers.kaggle.effective import check_parameters_cell
 from arc_helpers.kaggle.kernels import NOBODY, TABLE, Kernel, Table, missing_wheels, read_table
 from arc_helpers.kaggle.wheels import (
     KAGGLE_PYTHON,
@@ -167,7 +168,8 @@ def _with_notebooks(table: Table) -> tuple[list[Kernel], list[str]]:
     kernels, left_out = [], []
     for kernel in table.kernels:
         try:
-            kernel.checked()
+            notebook, _ = kernel.checked()
+            check_parameters_cell(notebook)
         except ConfigError as error:
             if not str(error).startswith("notebook = "):
                 raise ConfigError(f"{TABLE}: {kernel.slug}: {error}") from None

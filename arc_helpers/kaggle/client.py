@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arc_helpers.kaggle.bundle import BUILD, source_sha256
+from arc_helpers.kaggle.effective import effective_lines, forecast_line
 from arc_helpers.kaggle.kernels import NOBODY, Kernel, Table, read_table
 from arc_helpers.kaggle.wheels import carried
 from arc_helpers.runs import ConfigError, atomic_write_json, git_version, load_profile, resolve_path
@@ -83,8 +84,9 @@ def push(slug: str, *, folder: str | Path = BUILD, dry_run: bool = False, api: "
     kernel, dataset = table.kernel(slug), folder / "dataset"
     pushed = read_pushed(folder)
     changed = pushed.get("dataset") != _text(dataset / "manifest.json")
+    yield from describe_push(metadata, folder / slug, dataset, changed, kernel)
     if dry_run:
-        yield from describe_push(metadata, folder / slug, dataset, changed, kernel.hours)
+        yield "dry run: nothing was sent"
         return
     api = api or connect()
     if changed:
@@ -102,14 +104,17 @@ def push(slug: str, *, folder: str | Path = BUILD, dry_run: bool = False, api: "
     yield from (f"NOT ATTACHED: {source}" for source in refused)
 
 
-def describe_push(metadata: Mapping[str, Any], built: Path, dataset: Path, changed: bool, hours: float) -> Iterator:
-    """What a push would send."""
+def describe_push(metadata: Mapping[str, Any], built: Path, dataset: Path, changed: bool, kernel: Kernel) -> Iterator:
+    """What a push sends: sizes, what is attached, every parameter that it runs with, and how long that may take."""
     size = sum(path.stat().st_size for path in dataset.rglob("*") if path.is_file())
     about = json.loads(_text(dataset / "dataset-metadata.json"))
-    yield f"dataset {about['id']}: {size / 1e6:.1f} MB, {'would be sent' if changed else 'is as it was sent last'}"
-    yield f"kernel {metadata['id']}: {(built / metadata['code_file']).stat().st_size / 1e3:.0f} kB, limit {hours:g} h"
+    yield f"dataset {about['id']}: {size / 1e6:.1f} MB, {'is to be sent' if changed else 'is as it was sent last'}"
+    code = (built / metadata["code_file"]).stat().st_size
+    yield f"kernel {metadata['id']}: {code / 1e3:.0f} kB, limit {kernel.hours:g} h"
     yield from (f"  {name}: {value}" for name, value in metadata.items())
-    yield "dry run: nothing was sent"
+    yield "runs with:"
+    yield from effective_lines(kernel)
+    yield forecast_line(kernel)
 
 
 def send_dataset(api: "KaggleApi", folder: Path) -> str:

