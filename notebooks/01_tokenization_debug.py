@@ -37,7 +37,7 @@ import glob, importlib.util as util, subprocess, sys
 found = util.find_spec("arc_helpers") or sys.path.extend([".", ".."]) or util.find_spec("arc_helpers")
 wheels = [] if found else glob.glob("*.whl") + glob.glob("/kaggle/input/**/[ad]r*.whl", recursive=True)
 assert found or wheels, "arc_helpers is missing: open this in its clone, or attach our dataset (Add Input)"
-found or subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", *wheels], check=True)
+assert found or not subprocess.call([sys.executable, "-m", "pip", "install", "-q", "--no-deps", *wheels])
 
 # %% [markdown]
 # ## Parameters

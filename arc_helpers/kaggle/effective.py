@@ -11,7 +11,7 @@ from arc_helpers.arc import load_tasks
 from arc_helpers.kaggle.kernels import Kernel
 from arc_helpers.kaggle.submission_mode import RESERVE
 from arc_helpers.runs import ConfigError, load_profile
-from arc_helpers.runs.config import section
+from arc_helpers.runs.config import RunKnobs, section
 from arc_helpers.runs.notebook import Notebook, read_parameters
 
 #: {machine shape: (data sheet of planner.py, how many there are)}
@@ -27,10 +27,10 @@ THERE = ("out_dir", "data_dir", "solutions", "frontier", "deadline_seconds", "wo
 
 def check_parameters_cell(notebook: Notebook) -> None:
     """Raises ConfigError, one line, where a parameters cell differs from the committed one: what was tried by hand must
-    not become a submission. Without git, every parameter but profile and seed has to be None."""
+    not become a submission. Without git, every knob has to be None."""
     committed = _committed(notebook.path)
     for name, parameter in notebook.parameters.items():
-        if committed is None and name in ("profile", "seed"):
+        if committed is None and name in RunKnobs.model_fields:
             continue
         was = "None" if committed is None else committed.get(name, "nothing")
         if parameter.default != was:

@@ -166,7 +166,7 @@ def rehearse(folder: str | Path = ROOM, only: str = "", layouts: Sequence[str] =
             continue
         name = scenario.name.split()[0]
         if scenario.by_hand:
-            kernel, built = row, make_upload(folder / "upload", python=LOCAL_PYTHON, user=USER)[0]
+            kernel, built = row, by_hand(folder)
             flat, nested = unzip_both(built / ZIPPED, folder / "unzipped")
             datasets = {"new": flat, "old": nested}
         else:
@@ -178,6 +178,11 @@ def rehearse(folder: str | Path = ROOM, only: str = "", layouts: Sequence[str] =
             stage.notebook = built / f"{kernel.slug}.ipynb"
             lay_out(scenario.tasks(), stage.challenges)
             yield play(scenario, layout, stage)
+
+
+def by_hand(folder: Path) -> Path:
+    """The folder of `make kaggle-zip`, with wheels for this Python."""
+    return make_upload(folder / "upload", bundle_folder=folder / "bundle", python=LOCAL_PYTHON, user=USER)[0]
 
 
 def unzip_both(archive: Path, folder: Path) -> tuple[Path, Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from arc_helpers.kaggle.bundle import Bundle, build
+from arc_helpers.kaggle.bundle import BUILD, Bundle, build
 from arc_helpers.kaggle.kernels import Table, read_table
 from arc_helpers.plot.picture import ACCENT, FONT, INK, Picture
 from arc_helpers.runs import atomic_write_text, built_folder, output_path
@@ -32,13 +32,15 @@ class Click:
     clicked: int
 
 
-def make_upload(folder: str | Path = UPLOAD, *, table: Table | None = None, **options) -> tuple[Path, Bundle]:
-    """Make `folder` anew out of a bundle; returns it and the bundle. options: of `bundle.build`.
+def make_upload(
+    folder: str | Path = UPLOAD, *, bundle_folder: str | Path = BUILD, table: Table | None = None, **options
+) -> tuple[Path, Bundle]:
+    """Make `folder` anew out of a bundle, made anew in `bundle_folder`; returns both. options: of `bundle.build`.
 
     Raises ConfigError or FolderError, one line.
     """
     table = table or read_table()
-    built = build(table=table, **options)
+    built = build(bundle_folder, table=table, **options)
     target = built_folder(output_path(folder), "kaggle zip")
     zip_folder(built.dataset, target / ZIPPED)
     for slug, source in built.kernels.items():

@@ -194,7 +194,7 @@ def _writable() -> Path:
 
 def _find_mounted(path: Path) -> Path | None:
     """The first match of a relative path in the newer or the older layout of /kaggle/input."""
-    if ".." in path.parts:
+    if not path.parts or ".." in path.parts:
         return None
     mounts = _kaggle_root() / "input"
     tails = [path]

@@ -70,7 +70,7 @@ def test_the_first_cell_alone(tmp_path, beside, said):
         (tmp_path / "deep" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "deep" / name).write_text(text)
     (tmp_path / "deep").mkdir(exist_ok=True)
-    fake = "import subprocess\nsubprocess.run = lambda words, check: print(*words)\n"
+    fake = "import subprocess\nsubprocess.call = lambda words: print(*words)\n"
     cell = code(nbformat.read(PATHS[0], as_version=4))[0].source
     script = fake + cell + "\nif found is not None: print('found')"
     words = [sys.executable, "-I", "-S", "-c", "import sys; sys.path.append('.')\n" + script]

@@ -196,6 +196,7 @@ def test_kaggle_working_wins_and_misses_are_explained(kaggle):
         (root / folder).mkdir(parents=True)
     assert resolve_path("models/arc-micro") == root / "working/models/arc-micro"
     assert resolve_path("../input") == root / "working/../input"
+    assert resolve_path("") == root / "working", "an empty path is the folder itself"
     with pytest.raises(FileNotFoundError, match=f"nor under {root}/input"):
         resolve_path("nope", must_exist=True)
     assert detect().root == detect().writable == root / "working"
