@@ -17,7 +17,7 @@ CLAIMS := $(BIN)/python -m benchmarks.claims
 DEMO := artifacts/demo
 DEMO_TASKS := 8b28cd80,ed74f2f2,a59b95c0,ac605cbb,48f8583b,5d2a5c43,e133d23d,fc754716,aa300dc3,e872b94a,73182012,e345f17b
 
-.PHONY: kaggle-zip help setup demo data lab run notebooks report gallery submission score validate bench bench-check numbers models test test-fast lint format sync clean kaggle-bundle kaggle-rehearsal kaggle-push kaggle-status kaggle-logs kaggle-output kaggle-submit
+.PHONY: kaggle-zip versions help setup demo data lab run notebooks report gallery submission score validate bench bench-check numbers models test test-fast lint format sync clean kaggle-bundle kaggle-rehearsal kaggle-push kaggle-status kaggle-logs kaggle-output kaggle-submit
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -116,7 +116,7 @@ kaggle-bundle: setup ## Wheels, model and a folder a kernel for Kaggle's Python,
 kaggle-zip: setup ## Make upload/ for submitting by hand: dataset.zip, notebooks, a page of six clicks
 	$(KAGGLE) zip $(P)
 
-kaggle-rehearsal: setup ## Run a kernel as Kaggle does, without network: 4 scenarios, 2 mount layouts
+kaggle-rehearsal: setup ## Run a kernel as Kaggle does, without network: 5 scenarios, 2 mount layouts
 	$(KAGGLE) rehearsal $(P)
 
 kaggle-push: setup ## Send the dataset and K=kernel, which starts: P=--dry-run only says what would be sent
@@ -136,6 +136,9 @@ kaggle-submit: setup ## Submit K=kernel to its competition, one of the day's: P=
 
 test: lint ## Lint and run all tests (those in a browser, too, where chromium is installed)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+versions: setup ## Quick tests on Python 3.11, 3.12, 3.13, oldest and newest torch and transformers (CPU builds)
+	$(BIN)/python benchmarks/versions.py $(P)
 
 test-fast: setup ## Run the tests that run no notebook
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not notebook and not browser and not bench"

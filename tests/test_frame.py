@@ -41,7 +41,7 @@ TARGETS = {
         "numbers",
         "models",
     ),
-    *("test", "test-fast", "lint", "format", "sync", "clean"),
+    *("versions", "test", "test-fast", "lint", "format", "sync", "clean"),
     *(f"kaggle-{verb}" for verb in ("bundle", "zip", "rehearsal", "push", "status", "logs", "output", "submit")),
 }
 VERBS = ("run", "data", "validate", "score", "merge", "info", "plan", "chat", "models", "report")
@@ -100,6 +100,21 @@ def test_ci_runs_make_test():
     ci = ROOT / ".ci/run"
     assert os.access(ci, os.X_OK)
     assert ci.read_text().startswith("#!/usr/bin/env bash\nset -euo pipefail\n") and "make test" in ci.read_text()
+
+
+def test_the_workflow_for_forks_runs_the_same_commands():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
+    runs = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    assert runs[:2] == ["make test", "make demo"] and runs[2].startswith("make versions P=")
+    assert workflow["jobs"]["versions"]["strategy"]["matrix"]["ends"] == ["oldest", "newest"]
+
+
+def test_the_versions_that_are_tried_are_the_bounds_of_pyproject():
+    script = (ROOT / "benchmarks/versions.py").read_text()
+    bounds = {Requirement(line).name: Requirement(line).specifier for line in PROJECT["project"]["dependencies"]}
+    for name in ("torch", "transformers"):
+        lowest = min(Version(one.version) for one in bounds[name] if one.operator == ">=")
+        assert re.search(rf'"oldest": {{.*"{name}": "{lowest.major}\.{lowest.minor}\.0', script)
 
 
 # --- what is installed

@@ -102,7 +102,7 @@ def rehearsal(
     layout: Annotated[str | None, typer.Option(help="new or old; both")] = None,
     out: Annotated[str, typer.Option(help="folder, made anew")] = "artifacts/rehearsal",
 ) -> None:
-    """Run the built notebook as Kaggle does, without network: four scenarios, two mount layouts."""
+    """Run the built notebook as Kaggle does, without network: five scenarios, two mount layouts."""
     from arc_helpers.kaggle.rehearsal import LAYOUTS, rehearse
 
     if layout not in (None, *LAYOUTS):
