@@ -115,8 +115,10 @@ def plot_click(number: int, click: Click) -> Picture:
     ax.text(0.3, 0.35, f"{number}  {click.title}", va="center", fontsize=FONT + 1, weight="bold", color=INK)
     for row, line in enumerate(click.lines):
         chosen = row == click.clicked
-        style = {"fc": ACCENT, "ec": ACCENT} if chosen else {"fc": "white", "ec": "#d0d7de"}
-        box = FancyBboxPatch((0.4, row + 0.78), 8.2, 0.62, boxstyle="round,pad=0.02,rounding_size=0.12", **style)
+        fill, edge = (ACCENT, ACCENT) if chosen else ("white", "#d0d7de")
+        box = FancyBboxPatch(
+            (0.4, row + 0.78), 8.2, 0.62, boxstyle="round,pad=0.02,rounding_size=0.12", fc=fill, ec=edge
+        )
         ax.add_patch(box)
         ax.text(0.7, row + 1.09, line, va="center", fontsize=FONT, color="white" if chosen else INK)
         if chosen:
