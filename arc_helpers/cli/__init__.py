@@ -78,6 +78,25 @@ def run(
     typer.echo(f"notebook: {executed}")
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    options_metavar="[--name value | name=value]...",
+)
+def check(context: typer.Context, notebook: Annotated[str, typer.Argument(help='its number or name: "02"')]) -> None:
+    """Look for errors before the work: parameters, data, answers, model, folder, disk.
+
+    Every run begins with it. Exit code 2 where something is wrong.
+    """
+    from arc_helpers.runs.config import ConfigError
+    from arc_helpers.runs.notebook import find_notebook, parse_words
+
+    with one_line(ConfigError):
+        chosen = find_notebook(notebook)
+        lines, well = chosen.page(chosen.check(parse_words(context.args)))
+    typer.echo("\n".join(lines))
+    raise typer.Exit(0 if well else 2)
+
+
 @app.command()
 def data(
     sets: Annotated[list[str] | None, typer.Argument(help="such as arcagi1/training; all if none")] = None,
@@ -138,31 +157,32 @@ def score(
 
     The only step that reads them.
     """
-    from arc_helpers.arc import num_tests_of, score_submission, validate_submission, write_scored_texts
+    from arc_helpers.arc import load_benchmark, score_benchmark, validate_submission, write_scored_texts
     from arc_helpers.runs.checkpoint import atomic_write_json
     from arc_helpers.runs.env import output_path
 
     answers = _read(submission)
-    tasks = _load(data, solutions=solutions)
-    everything = len(tasks)
-    if partial:
-        tasks = [task for task in tasks if task.id in answers]
-    problems = validate_submission(answers, num_tests_of(tasks))
+    with one_line(ValueError, OSError):
+        benchmark = load_benchmark(data, solutions=solutions, ids=answers if partial else None)
+    for fault in (*benchmark.unreadable, *benchmark.without_solution):
+        typer.echo(f"counts as not solved: {fault.message}")
+    tasks, num_tests = benchmark.tasks, benchmark.num_tests
+    problems = validate_submission(answers, num_tests)
     if problems:
         more = f" (and {len(problems) - 1} more: see `validate`)" if len(problems) > 1 else ""
         fail(f"{submission}: {problems[0]}{more}", code=1)
     earlier = {name: given for name, given in _read(before).items() if name in answers} if before else None
     if before and not figures:
         fail("--before needs --figures, the folder of the pictures")
-    if before and (problems := validate_submission(earlier, num_tests_of(tasks))):
+    if before and (problems := validate_submission(earlier, num_tests)):
         fail(f"{before}: {problems[0]}", code=1)
     with one_line(ValueError):
-        result = score_submission(answers, tasks)
+        result = score_benchmark(answers, benchmark)
     for task_id, fraction in result.per_task.items():
         typer.echo(f"{task_id}  {fraction:.2f}")
+    over = f"{result.n_tasks} tasks{' of the submission alone' * partial}{result.caveat}"
     typer.echo(
-        f"score {result.task_score:.4f} over {result.n_tasks} of {everything} tasks "
-        f"(95 % interval {result.ci_low:.4f} to {result.ci_high:.4f}), "
+        f"score {result.task_score:.4f} over {over} (95 % interval {result.ci_low:.4f} to {result.ci_high:.4f}), "
         f"{result.tasks_solved} tasks and {result.outputs_solved} of {result.n_outputs} outputs solved"
     )
     if out:

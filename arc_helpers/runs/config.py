@@ -38,12 +38,14 @@ Positive = Annotated[int, Field(ge=1)]
 class Knobs(BaseModel):
     """What the knobs of every notebook have in common: no default hides in the code, no typo passes.
 
-    inputs: knobs that name what is read. may_change: knobs that a run that goes on may be given other values of.
+    inputs: knobs that name what is read. reader: a function that reads it, `module:name`, from the config to the
+    (about, text, bad) of what it finds. may_change: knobs that a run that goes on may be given other values of.
     goes_on: a run that has ended, too, goes on where it is started again, say with more time.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
     inputs: ClassVar[tuple[str, ...]] = ()
+    reader: ClassVar[str] = ""
     may_change: ClassVar[frozenset[str]] = frozenset()
     goes_on: ClassVar[bool] = False
 
@@ -70,6 +72,7 @@ class BaseModelKnobs(Knobs):
     """00_base_model: train the embedded model, or make a language model an ARC model."""
 
     inputs = ("base", "arc_training", "re_arc", "concept_arc")
+    reader = "arc_helpers.arc.check:training"
     may_change = frozenset({"deadline_seconds", "max_steps", "micro_tokens", "compile", "out_model", "merge"})
     goes_on = True
 
@@ -111,6 +114,7 @@ class TokenizationDebugKnobs(Knobs):
     """01_tokenization_debug: what the model sees of one pseudo-task."""
 
     inputs = ("model_dir", "problem_path")
+    reader = "arc_helpers.arc.check:problem"
 
     model_dir: str = Field(min_length=1, description="Hugging Face folder of the model")
     prompt_form: PromptForm = Field(description="how tasks are spelled; auto = as the model was trained")
@@ -126,6 +130,7 @@ class MultiloraTttKnobs(Knobs):
     """02_multilora_ttt: test-time training, K adapters at once."""
 
     inputs = ("model_dir", "start_adapter", "data_dir")
+    reader = "arc_helpers.arc.check:tasks"
     may_change = frozenset(
         {
             *{"deadline_seconds", "workers", "ray_address", "solutions", "control", "frontier"},
@@ -188,6 +193,7 @@ class TrmPretrainKnobs(Knobs):
     """03_trm_pretrain: the Tiny Recursive Model, on Sudoku and on ARC."""
 
     inputs = ("source",)
+    reader = "arc_helpers.arc.check:subsets"
     may_change = frozenset({"deadline_seconds", "max_steps", "wandb", "out_model", "views", "segments"})
     goes_on = True
 

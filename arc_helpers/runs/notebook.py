@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 import tokenize
 from collections.abc import Mapping, Sequence
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from arc_helpers.runs.check import open_folder, page, require
 from arc_helpers.runs.config import NOTEBOOKS, ConfigError, RunKnobs, check_run, resolve, section
 from arc_helpers.runs.env import home, output_path, project_root, resolve_path
 from arc_helpers.runs.explain import explain_unknown
-from arc_helpers.runs.session import open_folder
 
 
 class NotebookFailed(RuntimeError):
@@ -124,12 +125,24 @@ class Notebook:
             raise NotebookFailed(f"{self.name}: its kernel died, maybe out of memory (see {target})") from None
         return target
 
+    def page(self, values: Mapping[str, Any]) -> tuple[list[str], bool]:
+        """What can be known before the work begins: lines for people, and whether all is well."""
+        cells = json.loads(self.path.read_text(encoding="utf-8"))["cells"]
+        prose = "\n\n".join("".join(cell["source"]) for cell in cells)
+        told = re.search(r"\*\*Time\*\* (.+?)(\n\n|$)", prose, re.S)
+        return page(self.name, *self._resolved(values), " ".join(told[1].split()) if told else "")
+
     def _own_folder(self, values: Mapping[str, Any]) -> None:
         """Make the run's folder ready, an earlier run in it set aside."""
         if section(self.name) in NOTEBOOKS:
-            own = check_run(**self._own_defaults() | {k: v for k, v in values.items() if k in RunKnobs.model_fields})
-            knobs = {k: v for k, v in values.items() if k not in RunKnobs.model_fields}
-            open_folder(self.name, own, resolve(self.name, own.profile, knobs)).prepare(own.fresh)
+            own, config = self._resolved(values)
+            require(self.name, own, config)
+            open_folder(self.name, own, config).prepare(own.fresh)
+
+    def _resolved(self, values: Mapping[str, Any]) -> tuple[RunKnobs, Any]:
+        own = check_run(**self._own_defaults() | {k: v for k, v in values.items() if k in RunKnobs.model_fields})
+        knobs = {k: v for k, v in values.items() if k not in RunKnobs.model_fields}
+        return own, resolve(self.name, own.profile, knobs)
 
     def _own_defaults(self) -> dict[str, Any]:
         names = [name for name in RunKnobs.model_fields if name in self.parameters]

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from arc_helpers import __version__
-from arc_helpers.runs.config import ConfigError, Knobs, RunKnobs, check_run, knob_names, resolve
+from arc_helpers.runs.check import misspelt, open_folder, require
+from arc_helpers.runs.config import ConfigError, check_run, knob_names, resolve
 from arc_helpers.runs.env import (
     PACKAGE,
     DeviceChoice,
@@ -15,11 +16,8 @@ from arc_helpers.runs.env import (
     choose_device,
     detect,
     output_path,
-    resolve_path,
     seed_everything,
 )
-from arc_helpers.runs.fingerprint import code_fingerprint, fingerprint
-from arc_helpers.runs.folder import RunFolder
 from arc_helpers.runs.log import RunLog, versions
 
 #: a run that goes on writes these anew, from what it goes on from
@@ -73,8 +71,8 @@ def start(
     """
     own = check_run(profile=profile, seed=seed, out_dir=out_dir, fresh=fresh)
     config = resolve(notebook, profile, knobs)
+    findings = require(notebook, own, config)
     folder = open_folder(notebook, own, config)
-    folder.judge(own.fresh)
     # bitsandbytes tells every CPU, when peft imports it, that a kernel could be downloaded
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     env = detect()
@@ -93,21 +91,10 @@ def start(
         versions=", ".join(f"{name} {version}" for name, version in versions().items()),
         writes=str(folder.path) + {"new": "", "resume": ", going on with "}.get(verdict.verb, "; ") + verdict.why,
     )
+    for finding in findings:
+        if finding.about == "unreadable":
+            print(f"  not read {finding.text}")
     return Run(notebook, profile, own.seed, config, log, env, device, folder.path, verdict.verb == "resume")
-
-
-def open_folder(notebook: str, own: RunKnobs, config: Knobs) -> RunFolder:
-    """The folder of a notebook's run, with what the run depends on. It is not opened yet."""
-    env = detect()
-    asked = {"seed": own.seed, **{k: v for k, v in config.model_dump().items() if k not in config.may_change}}
-    found: dict[str, Any] = {"code": code_fingerprint()}
-    found |= {f"version of {name}": version for name, version in versions().items() if name in ("torch", "numpy")}
-    for name in config.inputs:
-        path = resolve_path(getattr(config, name) or "")
-        if getattr(config, name) and path.exists():
-            found[f"what {name} names"] = fingerprint(path)
-    path = output_path(own.out_dir or Path("artifacts") / notebook)
-    return RunFolder(path, notebook, asked, found, goes_on=config.goes_on, ours=env.on_kaggle)
 
 
 def start_notebook(notebook: str, namespace: Mapping[str, Any]) -> Run:
@@ -118,15 +105,10 @@ def start_notebook(notebook: str, namespace: Mapping[str, Any]) -> Run:
     names = ["profile", "seed", "out_dir", "fresh", *knob_names(notebook)]
     missing = [name for name in names if name not in namespace]
     if missing:
-        raise ConfigError(
-            f"{notebook}: its parameters cell does not set {', '.join(missing)}: it is older than {_package()}"
-        )
-    typed = namespace.get("__annotations__", {})  # as every parameter is, and nothing else before this line
-    if unknown := [name for name in typed if name in namespace and name not in names]:
-        raise ConfigError(
-            f"{notebook}: sets {', '.join(unknown)}, unknown to {_package()}, which is older than the notebook "
-            "(a variable of your own goes below this line)"
-        )
+        raise ConfigError(f"{notebook}: its parameters cell does not set {', '.join(missing)}")
+    typo = misspelt(list(namespace.get("In", ()))[:-1], names)
+    if typo:
+        raise ConfigError(f"{notebook}: {typo}")
     return start(notebook, **{name: namespace[name] for name in names})
 
 

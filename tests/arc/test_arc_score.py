@@ -39,6 +39,8 @@ def test_the_score_by_hand():
         "output_score": 0.5,
         "ci_low": score.ci_low,
         "ci_high": score.ci_high,
+        "n_unreadable": 0,
+        "n_without_solution": 0,
     }
 
 

@@ -1,13 +1,14 @@
 """RunLog and start()."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
 import pytest
 import yaml
 
-from arc_helpers.runs import ConfigError, DeviceChoice, RunLog, git_version, read_jsonl, start
+from arc_helpers.runs import ConfigError, DeviceChoice, RunLog, git_version, read_jsonl, resolve_path, start
 
 CPU = DeviceChoice("cpu", "float32", "for the test")
 
@@ -185,14 +186,14 @@ def test_a_stopped_run_is_gone_on_with_and_one_that_ended_is_not(tmp_path, capsy
 
 def test_other_weights_behind_the_same_name_are_noticed(tmp_path):
     model = tmp_path / "model"
-    model.mkdir()
-    (model / "config.json").write_text('{"rope_theta": 10000}')
+    shutil.copytree(resolve_path("models/arc-micro"), model)
+    config = json.loads((model / "config.json").read_text())
 
     def begin():
         return start("02_multilora_ttt", profile="tiny", out_dir=tmp_path / "out", model_dir=str(model))
 
     begin()
     assert begin().resumed
-    (model / "config.json").write_text('{"rope_theta": 50000}')
+    (model / "config.json").write_text(json.dumps(config | {"rope_theta": 50_000}))
     with pytest.raises(ConfigError, match="an unfinished run is here, and what model_dir names was"):
         begin()
