@@ -3,6 +3,8 @@
     python benchmarks/gpu_base_model.py                        16 minutes of pretraining, then the score
     python benchmarks/gpu_base_model.py stop_after=500         for a machine lent for ten minutes: call it again
     python benchmarks/gpu_base_model.py size=dry               the same way on a CPU in minutes
+    python benchmarks/gpu_base_model.py size=finetune          a LoRA in SmolLM2-135M (`models get smollm2-135m`)
+    python benchmarks/gpu_base_model.py size=finetune-dry      that way on a CPU: a LoRA in models/arc-micro
 
 Everything is under out_dir (artifacts/gpu_base). The same call goes on where the one before stopped, with pretraining
 or, once that is over, with the scoring. With several GPUs pretraining goes through torchrun. Needs torch >= 2.10,
@@ -27,9 +29,15 @@ DRY = {
     **{"preset": "tiny", "deadline_seconds": 30, "batch_tokens": 2048, "max_len": 512, "max_side": 10},
     **{"curriculum": "0.5:6:256", "warmup_steps": 5, "autocast": "false", "compile": "false"},
 }
+TUNE = {"base": "models/smollm2-135m", "deadline_seconds": 8 * 60, "max_len": 2048, "batch_tokens": 32768}
+TUNE |= {"micro_tokens": 16384, "curriculum": "", "max_side": 20, "compile": "false", "r": 64, "alpha": 128}
+TUNE_DRY = {**DRY, "base": "models/arc-micro", "r": 4, "checkpointing": "false"}
+KNOBS = {"full": FULL, "dry": DRY, "finetune": TUNE, "finetune-dry": TUNE_DRY}
 SCORE = {
     "full": ["--max-side=0", "--rows=no training", "--rows=joint, both", "--joint-seconds=300", "--profile=gpu"],
     "dry": ["--max-side=5", "--rows=no training", "--rows=joint, both", "--joint-seconds=10", "--profile=tiny"],
+    "finetune": ["--max-side=10", "--rows=no training", "--rows=full", "--profile=gpu"],
+    "finetune-dry": ["--max-side=5", "--rows=no training", "--rows=full", "--profile=tiny"],
 }
 SETS = {"re_arc": "data/re_arc.jsonl.xz", "concept_arc": "data/concept_arc.jsonl.xz"}
 
@@ -69,12 +77,13 @@ def main() -> None:
     size = given.pop("size", "full")
     if size not in SCORE:
         sys.exit(f"size = {size}: must be one of {', '.join(SCORE)}")
-    if size == "full" and choose_device().device == "cpu":
-        sys.exit(f"size = full needs a GPU ({choose_device().reason}); size=dry runs on a CPU")
+    if not size.endswith("dry") and choose_device().device == "cpu":
+        dry = "finetune-dry" if size == "finetune" else "dry"
+        sys.exit(f"size = {size} needs a GPU ({choose_device().reason}); size={dry} runs on a CPU")
     out_dir = output_path(given.pop("out_dir", "artifacts/gpu_base"))
     stop_after = float(given.pop("stop_after", 0))
     here = {name: path for name, path in SETS.items() if resolve_path(path).is_file()}
-    knobs = {**(FULL | here if size == "full" else DRY), **given}
+    knobs = {**KNOBS[size], **(here if not size.endswith("dry") else {}), **given}
     unknown = [name for name in knobs if name not in type(load_profile("gpu").base_model).model_fields]
     if unknown:
         sys.exit(f"{unknown[0]}: unknown; it is neither size, out_dir, stop_after nor a knob of notebook 00")

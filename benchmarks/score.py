@@ -58,7 +58,7 @@ FIELDS += ("device", "mode")
 
 def run_row(mode: str, base: lm.LoadedLM, tasks: list[arc.Task], options: argparse.Namespace, folder: Path) -> dict:
     """Adapt and answer as the row says, then score the saved file: the row's numbers, flat."""
-    changes = dict(ROWS[mode])
+    changes = {"form": "in_context", **ROWS[mode]}  # a profile's own form may need joint training
     joint, background = changes.pop("joint", None), changes.pop("background", False)
     knobs = runs.load_profile(options.profile).multilora_ttt
     settings = replace(ttt.settings_from(knobs, options.seed), **changes)
