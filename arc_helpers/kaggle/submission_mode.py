@@ -11,7 +11,7 @@ from typing import Any
 from arc_helpers.arc import MAX_SIDE, load_tasks, write_tasks
 from arc_helpers.kaggle import bootstrap
 from arc_helpers.kaggle.secrets import provide_tokens
-from arc_helpers.runs import atomic_write_json, load_profile, output_path, resolve_path
+from arc_helpers.runs import ConfigError, atomic_write_json, load_profile, output_path, resolve_path
 from arc_helpers.runs.config import section
 
 RESERVE = 1800.0  # seconds before Kaggle's limit at which a run ends by itself: 11 h 30 of 12 h
@@ -36,6 +36,8 @@ def parameters(
         "out_dir": (str(output_path(bootstrap.REPORT)), "only submission.json is at the top of the working folder")
     }
     challenges = bootstrap.find_challenges(competition) if competition else None
+    if competition and challenges is None and rerun:  # the fallback stays; public tasks would cost 12 hours for nothing
+        raise ConfigError(f"{competition}: no test file was found in its mount: there is nothing to answer")
     if challenges is not None:
         challenges = as_wanted(challenges, competition)
         chosen["data_dir"] = (str(challenges), "the hidden tasks" if rerun else "the public test file")

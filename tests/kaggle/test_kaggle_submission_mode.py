@@ -9,6 +9,7 @@ import pytest
 
 from arc_helpers.kaggle import secrets, submission_mode
 from arc_helpers.kaggle.bootstrap import GPUS, STARTED
+from arc_helpers.runs import ConfigError
 from arc_helpers.runs.config import knob_names
 
 COMPETITION = "arc-prize-2026-arc-agi-2"
@@ -31,6 +32,11 @@ def test_the_rerun_takes_the_hidden_file_and_all_but_half_an_hour(kaggle_root, c
     assert values["data_dir"] == str(challenges) and values["solutions"] == ""
     assert values["out_dir"] == str(kaggle_root / "working/report")
     assert values["deadline_seconds"] == pytest.approx(11.5 * 3600 - 100, abs=2)
+
+
+def test_a_rerun_without_a_test_file_answers_no_public_tasks_instead(kaggle_root, rerun):
+    with pytest.raises(ConfigError, match=f"^{COMPETITION}: no test file was found in its mount"):
+        chosen()
 
 
 def test_any_other_run_is_short(kaggle_root, challenges, capsys):

@@ -68,3 +68,16 @@ def test_importing_the_package_loads_no_pyplot_and_no_torch():
     code = "import sys, arc_helpers.plot; print({'torch', 'matplotlib.pyplot'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.notebook
+def test_plain_papermill_leaves_a_picture_beside_the_widget(tmp_path, monkeypatch):
+    """Nothing says that nobody watches: the widget is there, and the picture with it."""
+    for name in ("ARC_HEADLESS", "PYTEST_VERSION", "MPLBACKEND"):
+        monkeypatch.delenv(name, raising=False)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SETUP + "explore_tasks([task])")])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, tmp_path / "in.ipynb")
+    executed = papermill.execute_notebook(tmp_path / "in.ipynb", None, cwd=tmp_path, progress_bar=False)
+    (data,) = [output["data"] for output in executed.cells[-1].outputs if "data" in output]
+    assert {"image/png", "application/vnd.jupyter.widget-view+json", "text/plain"} <= set(data)
