@@ -365,8 +365,9 @@ for record in runs.read_jsonl(run.out_dir / "tasks.jsonl"):
 
 # %%
 for record in runs.read_jsonl(run.out_dir / "groups.jsonl"):
-    numbers = {name: value for name, value in record.items() if name != "tasks" and value is not None}
-    print(f"{len(record['tasks'])} tasks:", ", ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
+    facts = {name: value for name, value in record.items() if name != "tasks" and value is not None}
+    shown = [f"{name} {value if isinstance(value, str) else f'{value:.4g}'}" for name, value in facts.items()]
+    print(f"{len(record['tasks'])} tasks:", ", ".join(shown))
 
 # %% [markdown]
 # ## 7 · A look inside
