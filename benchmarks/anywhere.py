@@ -22,6 +22,9 @@ from arc_helpers.kaggle.wheels import build_own, package_files
 ROOT = Path(__file__).parents[1]
 NOBODY = 65534
 TINY = {"steps": 1, "control": False, "frontier": 0}  # of notebook 02, over the profile
+#: a user who may read this interpreter wherever it is, and write nothing that is not theirs
+USER = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+USER += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
 JOBS = ("run 01", "run 02", "check", "score")
 
 
@@ -38,18 +41,17 @@ class Place:
     python: str = sys.executable
     by: str = "cli"
     notebooks: Path = ROOT / "notebooks"
-    options: dict[str, int] = field(default_factory=dict)
+    as_user: list[str] = field(default_factory=list)
 
     def call(self, *words: str) -> subprocess.CompletedProcess:
         """Run `python words`."""
         return subprocess.run(
-            [self.python, *words],
+            [*self.as_user, self.python, *words],
             cwd=self.cwd,
             env=self.env,
             capture_output=True,
             text=True,
             timeout=400,
-            **self.options,
         )
 
 
@@ -93,14 +95,14 @@ def places(scratch: Path) -> Iterator[Place]:
         shutil.copy(source, alone)
     fresh = venv(scratch / "fresh", image)
     yield Place("notebook and wheel alone", alone, env(), fresh, "papermill", alone)
-    user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+    user = USER if os.geteuid() == 0 else []
     locked = clone("locked")
     for path in (locked, *locked.rglob("*")):
         path.chmod(path.stat().st_mode & ~0o222 | 0o444) if not path.is_symlink() else None
-    yield Place("read-only tree", locked, env(), plain, options=user)
+    yield Place("read-only tree", locked, env(), plain, as_user=user)
     own = folder("mine")
     os.chown(own, NOBODY, NOBODY) if user else None
-    yield Place("wheel, not as root", own, env(installed), plain, options=user)
+    yield Place("wheel, not as root", own, env(installed), plain, as_user=user)
     yield Place("papermill", folder("papermill"), env(installed), plain, "papermill")
     yield Place("nbconvert", folder("nbconvert"), env(installed), plain, "nbconvert")
 
@@ -198,7 +200,7 @@ def main() -> None:
         for place in places(Path(name)):
             out = Path(name) / "out" / str(made)
             out.mkdir(parents=True)
-            if place.options:
+            if place.as_user:
                 os.chown(out, NOBODY, NOBODY)
             said = jobs(place, out)
             made, works = made + 1, works + sum(line == "" for line in said.values())
