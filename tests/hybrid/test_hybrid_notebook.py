@@ -26,7 +26,7 @@ def run(out_dir: Path, *words: str) -> dict:
 
 
 def test_04_hybrid_joint(tmp_path):
-    summary = run(tmp_path, "resume=true")
+    summary = run(tmp_path)
     assert summary["language_model_unchanged"] and summary["n"] == 6 and summary["llm"] == "arc-micro"
     drawn = {path.stem for path in (tmp_path / "figures").glob("*.png")}
     assert drawn == {"questions", "loop", "gradients", "training", "arms", "attempts", "self_correction"}

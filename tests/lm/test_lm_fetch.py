@@ -123,9 +123,11 @@ def test_the_command_line(models, wheel):
     assert listed[3].split()[1] == "yes" and listed[1].split()[1] == "no"
 
 
-def test_names(models):
+def test_names(models, monkeypatch):
     with pytest.raises(FetchError, match="model 'gpt-7': must be one of arc-micro, ttt-memory, smollm2-135m"):
         get_model("gpt-7")
+    assert (get_model("arc-micro") / "config.json").is_file()  # the package's own, whatever the project holds
+    monkeypatch.setattr(fetch, "resolve_path", models.parent.joinpath)
     with pytest.raises(FetchError, match="arc-micro is shipped with the repository, but "):
         get_model("arc-micro")
 
