@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 from peft_reference import interleaved, ratio
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from arc_helpers import liza
 from arc_helpers.liza.checks import lora_gradients
 from arc_helpers.liza.delta import chunked_delta_rule
+from arc_helpers.lm.door import open_folder, open_model, open_tokenizer
 
 MODES = ("delta_rule", "delta_product")
 REPEATS = 7
@@ -41,7 +41,7 @@ def exactness(folders: dict[str, Path]) -> dict:
     ids = torch.randint(1, 300, (2, 128), generator=torch.Generator().manual_seed(0))
     found, gradients, differences = [], [], []
     for family in folders:
-        base = AutoModelForCausalLM.from_pretrained(folders[family], attn_implementation="eager").eval()
+        base = open_model(open_folder(folders[family]), attn_implementation="eager")
         for mode in MODES:
             model = liza.titanize_model(folders[family], operator_mode=mode, mag_weight=0.5)
             liza.nudge_adapters(model, 0.05)
@@ -70,7 +70,7 @@ def gradcheck() -> bool:
 
 def training(base: Path, room: Path) -> dict:
     """The seed's schedule over 120 real steps; accumulation, checkpointing, resuming, the best model; a reload."""
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = open_tokenizer(base)
     documents, held_out = liza.load_documents("stdlib", 60), liza.held_out_documents("stdlib")[:4]
 
     def run(name: str, steps: int, **options):

@@ -14,9 +14,9 @@ import tempfile
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer
 
 from arc_helpers import liza
+from arc_helpers.lm.door import open_tokenizer
 from arc_helpers.runs import load_profile, output_path
 
 MODES = ("delta_rule", "delta_product")
@@ -43,7 +43,7 @@ def main() -> None:
         length=knobs.max_length,
         steps=knobs.base_steps,
     )
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = open_tokenizer(base)
     rows = {
         kind: liza.windows(liza.held_out_documents(name), tokenizer, knobs.eval_length, options.windows)
         for kind, name in KINDS.items()

@@ -36,7 +36,7 @@ from arc_helpers.memory.adapters import trainable
 from arc_helpers.memory.grid import bootstrap
 from arc_helpers.memory.inner_loop import read
 from arc_helpers.memory.meta import MetaConfig, MetaTrainer
-from arc_helpers.memory.model import TTTConfig, TTTForCausalLM
+from arc_helpers.memory.model import TTTConfig, TTTForCausalLM, load_model
 from arc_helpers.memory.mqar import MQAR
 from arc_helpers.memory.persona import PersonaDialogs, Style, chance
 from arc_helpers.memory.probes import CONDITIONS, Scores, answer_scores, check_reach, probe_texts
@@ -207,7 +207,7 @@ def adapters(seed: int, folder: Path) -> dict:
 
 
 def load(folder: Path, seed: int) -> TTTForCausalLM:
-    return TTTForCausalLM.from_pretrained(folder / f"model_{seed}").eval()
+    return load_model(folder / f"model_{seed}")
 
 
 def on_and_off(model: TTTForCausalLM, name: str) -> dict[str, float]:

@@ -104,7 +104,7 @@ def learn_jointly(
     learned = ttt.adapt_jointly(
         base, blind, config, form=form, background=beside, checkpoint=checkpoint, on_metrics=report
     )
-    _, _, seconds, *_ = torch.load(checkpoint, weights_only=True)["counters"]
+    _, _, seconds, *_ = runs.load_state(checkpoint)["counters"]
     return learned, seconds
 
 

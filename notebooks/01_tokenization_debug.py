@@ -310,6 +310,6 @@ summary
 #
 # - `pseudo_index=1`, then 2: the same demonstrations in other clothes.
 # - `max_len=400`: which demonstrations are lost, and does the loss of section 5 rise?
-# - Another model: `model_dir="Qwen/Qwen2-0.5B"` where there is a network, or any folder under `models/`. Its
+# - Another model: `make models NAME=smollm2-135m`, then `model_dir="models/smollm2-135m"`, or any other folder. Its
 #   vocabulary is a hundred thousand times larger, its table looks the same.
 # - Then `02_multilora_ttt`: training on all of this.

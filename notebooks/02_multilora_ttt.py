@@ -51,7 +51,7 @@ seed: int = 0  # seed of augmentations and adapters
 out_dir: str = None  # folder for what this run writes (default artifacts/02_multilora_ttt)
 fresh: bool = False  # set an earlier run in out_dir aside, instead of going on with it
 
-model_dir: str = None  # folder (or hub id) of the base model, or of an adapter that names its base
+model_dir: str = None  # folder of the base model, or of an adapter that names its base
 start_adapter: str = None  # PEFT folder of an adapter that the base starts from, such as 00's; empty = none
 prompt_form: str = None  # how tasks are spelled: auto (as the model was trained), suite, architects or nvarc
 data_dir: str = None  # a set such as arcagi1/evaluation, a folder of tasks, or a challenges file

@@ -52,7 +52,7 @@ profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.
 seed: int = 0  # seed of adapters, data order and of the model made on the spot
 out_dir: str = None  # folder for what this run writes (default artifacts/07_tptt_liza)
 fresh: bool = False  # set an earlier run in out_dir aside, instead of going on with it
-model_dir: str = None  # Llama or Qwen2 folder (or hub id); empty = a small text model made on the spot
+model_dir: str = None  # Llama or Qwen2 folder; empty = a small text model made on the spot
 base_hidden: int = None  # width of the model made on the spot, a multiple of 64
 base_steps: int = None  # training steps of the model made on the spot
 dataset: str = None  # stdlib, arc, offline (both), a .jsonl or .txt file, a folder of them, or a hub id
@@ -81,7 +81,7 @@ max_context: int = None  # longest context whose decoding is timed, in tokens
 # is proven for these, and anything else is refused in one line.
 
 # %%
-from arc_helpers import liza, plot, runs
+from arc_helpers import liza, lm, plot, runs
 
 liza.check_versions()
 run = runs.start_notebook("07_tptt_liza", globals())
@@ -120,9 +120,7 @@ base_dir = config.model_dir or liza.make_text_model(
 # beside every attention, MaG weight 0.01. `repaired=False` is the package as it comes.
 
 # %%
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained(base_dir)
+tokenizer = lm.open_tokenizer(base_dir)
 recipe = {"r": config.r, "lora_alpha": config.alpha, "quantization": config.quantization, "seed": run.seed}
 model = liza.titanize_model(base_dir, operator_mode=modes[0], **recipe)
 trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -231,7 +229,7 @@ for (mode, repaired), found in table.items():
 
 # %%
 if config.quantization == "none":
-    base = AutoModelForCausalLM.from_pretrained(base_dir, attn_implementation="eager").to(asked.device).eval()
+    base = lm.open_model(lm.open_folder(base_dir), device=asked.device, attn_implementation="eager")
     difference = liza.base_difference(model, base, rows.to(asked.device))
     print("largest difference of a logit:", difference)
     assert difference == 0

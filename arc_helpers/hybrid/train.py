@@ -16,8 +16,8 @@ from arc_helpers.hybrid.checks import check_gradients
 from arc_helpers.hybrid.feedback import Attempt, grid_to_feedback, tokens_to_grid
 from arc_helpers.hybrid.model import HybridModel
 from arc_helpers.hybrid.questions import Example, as_batch, labels_of
-from arc_helpers.runs import sealing, usable
-from arc_helpers.trm import Batch, CheckpointError, segment_loss
+from arc_helpers.runs import CheckpointError, load_state, sealing, usable
+from arc_helpers.trm import Batch, segment_loss
 from arc_helpers.trm.optim import OPTIMIZERS, build_optimizers
 
 GATES = 10.0  # a gate learns so much faster than the other weights, or it would open long after everything else
@@ -212,14 +212,10 @@ class JointTrainer:
             torch.save(state, draft)
 
     def _load(self) -> None:
-        try:
-            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            saved = {**state["config"], **state["about"]}
-        except Exception as error:  # torch.load raises what its zip, its pickle and its tensors raise
-            why = (str(error).splitlines() or [type(error).__name__])[0][:120]
-            raise CheckpointError(
-                f"{self.checkpoint}: not a whole checkpoint ({why}); delete it to start anew"
-            ) from None
+        state = load_state(self.checkpoint)
+        if not {"config", "about"} <= set(state):
+            raise CheckpointError(f"{self.checkpoint}: not a checkpoint of joint training; delete it to start anew")
+        saved = {**state["config"], **state["about"]}
         mine = {**asdict(self.config), **self.model.about()}
         for name in mine.keys() - RESUMABLE:
             if saved.get(name) != mine[name]:

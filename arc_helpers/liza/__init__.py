@@ -19,7 +19,6 @@ _WHERE = {
     "mag_weight": "schedule",
     "set_mag_weight": "schedule",
     "set_window": "window",
-    "hub_token": "titanize",
     "inner_model": "titanize",
     "lora_only": "titanize",
     "nudge_adapters": "titanize",

@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from arc_helpers.liza.repair import LizaError, check_code, check_versions, is_repaired, repair_model
 from arc_helpers.liza.schedule import mag_weight, set_mag_weight
-from arc_helpers.liza.titanize import NOT_OF_THE_BASE, hub_token, inner_model, quiet
+from arc_helpers.liza.titanize import NOT_OF_THE_BASE, inner_model, open_base, quiet
 from arc_helpers.liza.window import set_window, window_of
+from arc_helpers.lm.door import open_by_code, open_tokenizer
 from arc_helpers.runs import atomic_write_json, choose_device, replacing_folder
 
 NOTES = "liza.json"
@@ -30,11 +31,14 @@ def save_liza(model: PreTrainedModel, tokenizer, folder: str | Path) -> Path:
     return folder
 
 
-def load_liza(folder: str | Path, base: str | Path | None = None) -> tuple[PreTrainedModel, object]:
+def load_liza(
+    folder: str | Path, base: str | Path | None = None, download: bool = False
+) -> tuple[PreTrainedModel, object]:
     """(model in evaluation mode, tokenizer) as they were saved: mode, adapters, MaG weight, repair and window.
 
     The folder's own Python code is run (trust_remote_code), but only if each file of it is tptt's, byte by byte, which
-    is what save_liza writes. base: where the base model is now, if it was moved. Raises LizaError, one line.
+    is what save_liza writes; never code of its base. base: where the base model is now, if it was moved; download: it
+    may be a hub id. Raises LizaError or lm.ModelError, one line.
     """
     check_versions()
     folder = Path(folder).absolute()
@@ -46,13 +50,12 @@ def load_liza(folder: str | Path, base: str | Path | None = None) -> tuple[PreTr
         if found.get("auto_map") != own:  # it could send the loader elsewhere for its code
             raise LizaError(f"{folder / name}.json: auto_map = {found.get('auto_map')}: must be {own}")
     source = str(base or settings["base_model_name"])
-    local = Path(source).is_dir()
-    if not local and Path(source).is_absolute():
+    if Path(source).is_absolute() and not Path(source).is_dir():
         raise LizaError(f"{source}: the base model is not there any more; pass base=<its folder>")
-    options = {"base_model_name": source, "trust_remote_code": True}
+    opened, _ = open_base(source, download)
     with quiet():
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=True)
-        model = AutoModelForCausalLM.from_pretrained(folder, **options, **({} if local else {"token": hub_token()}))
+        tokenizer = open_tokenizer(folder, trust_remote_code=True)
+        model = open_by_code(folder, base_model_name=str(opened.path))
     inner_model(model).get_base_model().set_attn_implementation("eager")  # a reload falls back to sdpa
     model.to(choose_device().device).eval()  # and comes in training mode
     if notes["repaired"]:

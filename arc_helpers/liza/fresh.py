@@ -8,6 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from arc_helpers.runs import load_tensors, save_tensors
+
 #: what a process does when it looks for somebody else
 NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
 ASK = f"""
@@ -19,13 +21,13 @@ def blocked(event, args):
         raise OSError("this process has no network")
 sys.addaudithook(blocked)
 import torch
-from safetensors.torch import load_file, save_file
+from arc_helpers.runs import load_tensors, save_tensors
 from arc_helpers.liza import load_liza, mag_weight
 folder, asked, answer = sys.argv[1:]
 model, _ = load_liza(folder)
 with torch.no_grad():
-    logits = model(load_file(asked)["ids"].to(model.tptt_model.device)).logits.cpu()
-save_file({{"logits": logits, "mag": torch.tensor(mag_weight(model)), "tried": torch.tensor(len(tried))}}, answer)
+    logits = model(load_tensors(asked)[0]["ids"].to(model.tptt_model.device)).logits.cpu()
+save_tensors(answer, {{"logits": logits, "mag": torch.tensor(mag_weight(model)), "tried": torch.tensor(len(tried))}})
 """
 
 
@@ -35,15 +37,13 @@ def fresh_logits(folder: str | Path, ids: Tensor) -> tuple[Tensor, float, int]:
     The process starts with nothing but the folder, sockets blocked, and the hub's offline switch off.
     Raises RuntimeError with its last line where it fails.
     """
-    from safetensors.torch import load_file, save_file
-
     with tempfile.TemporaryDirectory() as room:
         asked, answer = Path(room) / "ids.safetensors", Path(room) / "logits.safetensors"
-        save_file({"ids": ids.contiguous()}, asked)
+        save_tensors(asked, {"ids": ids})
         env = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_MODULES_CACHE": str(Path(room) / "modules")}
         command = [sys.executable, "-c", ASK, str(folder), str(asked), str(answer)]
         done = subprocess.run(command, capture_output=True, text=True, env=env)
         if done.returncode:
             raise RuntimeError(f"{folder}: the fresh process failed: {done.stderr.strip().splitlines()[-1]}")
-        found = load_file(answer)
+        found, _ = load_tensors(answer)
     return found["logits"], found["mag"].item(), int(found["tried"])

@@ -122,7 +122,7 @@ def _file(file: Path, column: str | None) -> Iterator[str]:
 def _hub(dataset: str, column: str | None) -> Iterator[str]:
     from datasets import load_dataset
 
-    from arc_helpers.liza.titanize import hub_token
+    from arc_helpers.lm.door import hub_token
 
     for number, record in enumerate(load_dataset(dataset, split="train", token=hub_token()), start=1):
         yield _text_of(record, column, f"{dataset}, record {number}")

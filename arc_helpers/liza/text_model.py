@@ -8,7 +8,6 @@ import torch
 from tokenizers import ByteLevelBPETokenizer
 from torch import Tensor
 from transformers import (
-    AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -18,7 +17,7 @@ from transformers import (
 
 from arc_helpers.liza.repair import LizaError
 from arc_helpers.liza.text import load_documents
-from arc_helpers.lm.loading import without_progress_bars
+from arc_helpers.lm.door import open_tokenizer, without_progress_bars
 from arc_helpers.runs import atomic_write_json, choose_device, progress, replacing_folder
 
 FAMILIES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}
@@ -111,7 +110,7 @@ def _tokenizer(documents: list[str], vocab: int, folder: Path) -> PreTrainedToke
         tokenizer_object=trainer._tokenizer, eos_token=END, bos_token=END, pad_token=END
     )
     tokenizer.save_pretrained(folder)
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return open_tokenizer(folder)
 
 
 def _train(model, stream: Tensor, length: int, steps: int, batch: int, lr: float, seed: int) -> float:

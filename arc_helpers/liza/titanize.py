@@ -1,6 +1,5 @@
 """The original recipe with today's names: any Llama or Qwen2 folder becomes a TpttModel with LoRA, repaired."""
 
-import os
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -10,17 +9,13 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from arc_helpers.liza.repair import LizaError, check_mode, check_versions, repair_model
 from arc_helpers.liza.schedule import set_mag_weight
-from arc_helpers.lm.loading import (
-    DTYPES,
-    avoid_traps_of_4bit_on_a_cpu,
-    bitsandbytes_config,
-    locate_model,
-    without_progress_bars,
-)
+from arc_helpers.lm.door import check_finite, check_names, open_config, open_folder, open_model, without_progress_bars
+from arc_helpers.lm.folder import ModelFolder
+from arc_helpers.lm.loading import DTYPES, avoid_traps_of_4bit_on_a_cpu, bitsandbytes_config
 from arc_helpers.runs import choose_device
 
 ARCHITECTURES = ("llama", "qwen2")
@@ -45,8 +40,7 @@ def titanize_model(
 ) -> PreTrainedModel:
     """A TpttModel in evaluation mode: the base frozen, LoRA on q, k, v, o, LiZA beside every attention.
 
-    model_dir: a local Hugging Face folder, or a hub id, the only thing that reaches for the network (and for a token:
-    HF_TOKEN, or the Kaggle secret of that name). operator_mode: see `repair.MODES`; mag_weight: LiZA's share of each
+    model_dir: a Hugging Face folder. operator_mode: see `repair.MODES`; mag_weight: LiZA's share of each
     attention's output. quantization: "none" or "4bit". seed: of the adapters; the same adapters for every mode.
     repaired=False leaves the library's operator, cache and masks as they are, to compare with.
     Raises LizaError or lm.ModelError, one line.
@@ -55,18 +49,19 @@ def titanize_model(
     check_mode(operator_mode, repaired)
     from tptt import TpttConfig, TpttModel
 
-    source, options, config = _base(model_dir, quantization, quant_type, double_quant, device)
+    folder, options, config = _base(model_dir, quantization, quant_type, double_quant, device)
     base = {name: value for name, value in config.to_dict().items() if name not in NOT_OF_THE_BASE}
     tptt_config = TpttConfig(
         base_model_config=base,
-        base_model_name=source,
+        base_model_name=str(folder.path),
         operator_mode=operator_mode,
         mag_weight=mag_weight,
         lora_config=_lora(r, lora_alpha, lora_dropout).to_dict(),
         use_linear_checkpoint=False,
     )
     with quiet():
-        model = TpttModel(tptt_config, **options)
+        model = TpttModel(tptt_config, local_files_only=True, **options)
+    check_finite(folder.path, dict(inner_model(model).named_parameters()))
     _settle(model, options, device, seed)
     set_mag_weight(model, mag_weight)  # the library rounds it to float32
     return repair_model(model) if repaired else model
@@ -85,9 +80,9 @@ def lora_only(
     seed: int = 0,
 ) -> nn.Module:
     """The control: the same base with the very same adapters, and nothing else (a PeftModel in evaluation mode)."""
-    source, options, _ = _base(model_dir, quantization, quant_type, double_quant, device)
+    folder, options, _ = _base(model_dir, quantization, quant_type, double_quant, device)
     with quiet():
-        model = AutoModelForCausalLM.from_pretrained(source, **options)
+        model = open_model(folder, device=choose_device(device).device, **options)
         model = get_peft_model(model, _lora(r, lora_alpha, lora_dropout))
     _settle(model, options, device, seed)
     return model
@@ -121,21 +116,6 @@ def nudge_adapters(model: nn.Module, scale: float = 0.02, seed: int = 0) -> None
             parameter.add_(scale * torch.randn(parameter.shape, generator=generator).to(parameter.device))
 
 
-def hub_token() -> str | None:
-    """HF_TOKEN of the environment, or Kaggle's secret of that name; None where there is neither."""
-    if os.environ.get("HF_TOKEN"):
-        return os.environ["HF_TOKEN"]
-    try:
-        from kaggle_secrets import UserSecretsClient
-    except ImportError:
-        return None
-    try:
-        return UserSecretsClient().get_secret("HF_TOKEN")
-    except Exception as error:  # Kaggle's client raises types of its own where no such secret is attached
-        print(f"HF_TOKEN: no such Kaggle secret ({str(error).splitlines()[0] if str(error) else type(error).__name__})")
-        return None
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
     """No progress bars, and no word of peft's about a name that transformers will drop."""
@@ -147,19 +127,27 @@ def quiet() -> Iterator[None]:
 def _base(model_dir, quantization: str, quant_type: str, double_quant: bool, device: str | None):
     """Where the base is, how to load it, and its config."""
     choice = choose_device(device)
-    source, local = locate_model(model_dir)
-    access = {"local_files_only": True} if local else {"token": hub_token()}
-    config = AutoConfig.from_pretrained(source, **access)
+    folder, config = open_base(model_dir)
     if config.model_type not in ARCHITECTURES:
         raise LizaError(f"{model_dir}: model_type = {config.model_type!r}: must be one of {', '.join(ARCHITECTURES)}")
     # eager: tptt casts the boolean masks of the other implementations to numbers and adds them
-    options = {"attn_implementation": "eager", "dtype": DTYPES[choice.dtype], **access}
+    options = {"attn_implementation": "eager", "dtype": DTYPES[choice.dtype]}
     if quantization not in ("none", "4bit"):
         raise LizaError(f"quantization = {quantization!r}: must be one of none, 4bit")
     if quantization == "4bit":
         options["quantization_config"] = bitsandbytes_config(quant_type, double_quant, options["dtype"])
         options["device_map"] = {"": choice.device}
-    return source, options, config
+    return folder, options, config
+
+
+def open_base(model_dir: str | Path, download: bool = False) -> tuple[ModelFolder, PretrainedConfig]:
+    """The folder of a base and its config. tptt builds the base itself, and would run any code that it names."""
+    folder = open_folder(model_dir, download=download)
+    if folder.has_code:
+        raise LizaError(f"{folder.path}: the base has Python code of its own (auto_map), which is not run")
+    config = open_config(folder)
+    check_names(folder, config)
+    return folder, config
 
 
 def _lora(r: int, lora_alpha: int, lora_dropout: float) -> LoraConfig:

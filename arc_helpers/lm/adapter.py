@@ -10,7 +10,6 @@ Into weights in a floating-point format the adapter is merged; beside quantised 
 stays. peft need not be installed.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+from arc_helpers.lm.door import open_tensors
+from arc_helpers.lm.folder import ModelError, read_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."  # PEFT's wrappers around the model
@@ -51,17 +53,14 @@ def is_adapter(folder: str | Path) -> bool:
 
 def read_adapter(folder: str | Path) -> Adapter:
     """Read a folder that `peft` or this suite wrote. AdapterError, one line, where it is none or no plain LoRA."""
-    from safetensors.torch import load_file
-
     folder = Path(folder)
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise AdapterError(f"{folder}: has no {name}; a PEFT adapter folder needs {CONFIG} and {WEIGHTS}")
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        tensors = load_file(folder / WEIGHTS)
-    except Exception as error:  # safetensors raises a type of its own
-        raise AdapterError(f"{folder}: cannot be read ({str(error).splitlines()[0]})") from error
+        config, tensors = read_json(folder / CONFIG), open_tensors(folder / WEIGHTS)
+    except ModelError as error:
+        raise AdapterError(str(error)) from None
     if config.get("peft_type") != "LORA":
         raise AdapterError(f"{folder / CONFIG}: peft_type = {config.get('peft_type')}: must be LORA")
     for name, plain in PLAIN.items():
@@ -72,8 +71,6 @@ def read_adapter(folder: str | Path) -> Adapter:
         raise AdapterError(f"{folder / CONFIG}: r = {r}, lora_alpha = {alpha}: must be numbers, r at least 1")
     indices = config.get("trainable_token_indices") or {}
     indices = {"embed_tokens": indices} if isinstance(indices, list) else indices
-    if broken := next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), None):
-        raise AdapterError(f"{folder / WEIGHTS}: {broken} is not finite")
     return Adapter(
         folder,
         str(config.get("base_model_name_or_path") or ""),

@@ -111,7 +111,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from arc_helpers.lm.loading import without_progress_bars
+    from arc_helpers.lm.door import without_progress_bars
 
     options = {"gguf_file": gguf.name, "local_files_only": True}
     with without_progress_bars(), redirect_stderr(io.StringIO()):  # the reader draws a bar that cannot be switched off

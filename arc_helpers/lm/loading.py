@@ -1,33 +1,28 @@
 """Load any Hugging Face causal LM for grids: local folders, 4-bit or not, on a GPU or a CPU."""
 
 import logging
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
-from transformers.utils import logging as hf_logging
+from transformers import BitsAndBytesConfig, PreTrainedModel
 
-from arc_helpers.lm import gridlm  # noqa: F401  registers model_type "gridlm"
 from arc_helpers.lm.adapter import Adapter, attach_adapter, is_adapter, read_adapter
 from arc_helpers.lm.decoder import decoder_of, embedding_scale, finished
+from arc_helpers.lm.door import open_config, open_folder, open_model, open_tokenizer
 from arc_helpers.lm.expanded import expand_keys, needs_expanding
+from arc_helpers.lm.folder import ModelError, ModelFolder
 from arc_helpers.lm.memory import spread, too_large
 from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.lm.selfcheck import Reference, differences, is_cut, reference
 from arc_helpers.lm.task_tokens import TaskTokens
+from arc_helpers.lm.vocabulary import TokenizerError
 from arc_helpers.runs import choose_device, resolve_path
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-class ModelError(ValueError):
-    """A model folder that cannot be used; one line: what, where, what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +72,16 @@ def load_causal_lm(
     max_len: int | None = None,
     use_fast: bool = True,
     trust_remote_code: bool = False,
+    download: bool = False,
     trim_vocab: bool = False,
     prompt_form: str = "auto",
     start_adapter: str | Path | None = None,
 ) -> LoadedLM:
     """Load a frozen causal LM in evaluation mode.
 
-    model_dir: a folder with config.json, a tokenizer and weights (relative: under the project), or a hub id
-        such as "Qwen/Qwen2-7B"; or a PEFT adapter's folder, which names its base. Only a hub id ever reaches for the
-        network.
+    model_dir: a folder with config.json, a tokenizer and safetensors weights (relative: under the project), or a PEFT
+        adapter's folder, which names its base; or with download=True a hub id such as "Qwen/Qwen2-7B": the only thing
+        that ever reaches for the network.
     quantization: "none" or "4bit" (bitsandbytes; also on a CPU). quant_type: "nf4", or "fp4" as in the seed.
     compute_dtype: "auto" takes the device's: bfloat16 from compute capability 8.0 on, float16 below, float32
         on a CPU. device: None (the best there is), "cpu" or "cuda"; device_map overrides it, and must name one device.
@@ -99,46 +95,39 @@ def load_causal_lm(
         start_adapter = model_dir
     adapter = None if start_adapter is None else read_adapter(resolve_path(start_adapter))
     if adapter is not None and start_adapter == model_dir:
-        model_dir = _base_of(adapter)
+        model_dir, trust_remote_code = _base_of(adapter), False  # whose code nobody has named
     _check_options(quantization, quant_type, max_len)
     choice = choose_device(device)
     dtype = _dtype(compute_dtype, choice.dtype)
     notes = []
     if choice.device == "cpu" and dtype == torch.float16:
         notes.append("float16 on a CPU is about 18 times slower than float32")
-    source, local = locate_model(model_dir)
-    options = {"local_files_only": local, "trust_remote_code": trust_remote_code}
-    tokenizer = _or_model_error(model_dir, lambda: AutoTokenizer.from_pretrained(source, use_fast=use_fast, **options))
-    folders = [adapter.folder] if adapter else []
-    form = PromptForm.choose(
-        tokenizer, str(model_dir), asked=prompt_form, folders=[*folders, Path(source)] if local else folders
+    folder = open_folder(model_dir, download=download, trust_remote_code=trust_remote_code)
+    folders = [adapter.folder, folder.path] if adapter else [folder.path]
+    tokenizer, form, told = _speller(
+        folder, folders, str(model_dir), prompt_form, use_fast=use_fast, trust_remote_code=trust_remote_code
     )
-    config = _or_model_error(model_dir, lambda: AutoConfig.from_pretrained(source, **options))
+    notes += [*folder.notes, *told]
+    config = open_config(folder, trust_remote_code=trust_remote_code)
     quantizer = bitsandbytes_config(quant_type, double_quant, dtype) if quantization == "4bit" else None
+    four_bit = quantizer is not None or "quantization_config" in folder.config
     _refuse(model_dir, spread(device_map))
     if device_map is None:
-        folder, width = Path(source) if local else None, dtype.itemsize
-        _refuse(
-            model_dir, too_large(config, folder, torch.device(choice.device), width, four_bit=quantizer is not None)
-        )
-    model = _or_model_error(
-        model_dir,
-        lambda: AutoModelForCausalLM.from_pretrained(
-            source,
-            config=config,
-            dtype=dtype,
-            quantization_config=quantizer,
-            device_map=device_map or {"": choice.device} if quantizer or device_map else None,
-            **options,
-        ),
+        there = torch.device(choice.device)
+        _refuse(model_dir, too_large(config, folder.path, there, dtype.itemsize, four_bit=four_bit))
+    model = open_model(
+        folder,
+        config=config,
+        trust_remote_code=trust_remote_code,
+        device=choice.device,
+        dtype=dtype,
+        quantization_config=quantizer,
+        device_map=device_map or {"": choice.device} if four_bit or device_map else None,
     )
-    if quantizer is None and device_map is None:
-        model = model.to(choice.device)
     _refuse(model_dir, spread({name: p.device for name, p in model.named_parameters()}))
-    model.eval().requires_grad_(False)
     if needs_expanding(model.device):
         expand_keys(model)
-    if quantizer and model.device.type == "cpu":
+    if four_bit and model.device.type == "cpu":
         avoid_traps_of_4bit_on_a_cpu(model, model_dir)
     if adapter is not None:
         attach_adapter(model, adapter)
@@ -161,6 +150,26 @@ def load_causal_lm(
     name = Path(str(model_dir)).name + (f"+{adapter.folder.name}" if adapter else "")
     lm = LoadedLM(model, tokenizer, form, name, max_len, model.device, dtype, tuple(notes), task_tokens)
     return _checked(lm, expected, model_dir)
+
+
+def _speller(
+    folder: ModelFolder, folders: Sequence[Path], name: str, asked: str, **how: bool
+) -> tuple[Any, PromptForm, list[str]]:
+    """The tokenizer, how it spells tasks, and what is to be said of it.
+
+    transformers rebuilds some tokenizers by the kind of model; where the result cannot spell a grid, the folder's own
+    tokenizer.json may. Raises TokenizerError for the tokenizer that the folder describes.
+    """
+    options: dict[str, Any] = {"asked": asked, "folders": folders}
+    try:
+        tokenizer = open_tokenizer(folder, **how)
+        return tokenizer, PromptForm.choose(tokenizer, name, **options), []
+    except (TokenizerError, ModelError):
+        if not (folder.path / "tokenizer.json").is_file():
+            raise
+    tokenizer = open_tokenizer(folder, verbatim=True)
+    form = PromptForm.choose(tokenizer, name, **options)
+    return tokenizer, form, ["tokenizer.json as it is: what transformers makes of it for this model spells no grid"]
 
 
 def _own_forward(model: PreTrainedModel, form: PromptForm, model_dir: str | Path) -> Reference:
@@ -277,30 +286,6 @@ def _dtype(asked: torch.dtype | str, of_device: str) -> torch.dtype:
     return DTYPES[name]
 
 
-def locate_model(model_dir: str | Path) -> tuple[str, bool]:
-    """The folder to load from, or a hub id; and whether only local files may be read."""
-    folder = resolve_path(model_dir)
-    if not folder.is_dir():
-        # "owner/name", where no folder "owner" is here: a mistyped path must not become a download
-        is_local = folder.parent.is_dir() or str(model_dir).startswith("models/")
-        if not is_local and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", str(model_dir)):
-            return str(model_dir), False
-        raise ModelError(f"model_dir {str(model_dir)!r}: no such folder ({folder}); see models/README.md")
-    needed = {
-        "config.json": ["config.json"],
-        "tokenizer (tokenizer.json or tokenizer.model)": [
-            "tokenizer.json",
-            "tokenizer.model",
-            "vocab.json",
-        ],
-        "weights (*.safetensors)": ["*.safetensors"],
-    }
-    for what, patterns in needed.items():
-        if not any(any(folder.glob(p)) for p in patterns):
-            raise ModelError(f"{folder}: has no {what}; a Hugging Face folder needs config, tokenizer and weights")
-    return str(folder), True
-
-
 def bitsandbytes_config(quant_type: str, double_quant: bool, dtype: torch.dtype) -> BitsAndBytesConfig:
     """What 4-bit loading needs. ModelError, one line, without bitsandbytes."""
     # it tells every CPU that a kernel could be downloaded
@@ -332,25 +317,3 @@ def avoid_traps_of_4bit_on_a_cpu(model: PreTrainedModel, model_dir) -> None:
                     f"{model_dir}: {path} has rows of {layer.in_features} weights; 4-bit on a CPU needs multiples "
                     "of 64: use quantization = 'none'"
                 )
-
-
-@contextmanager
-def without_progress_bars() -> Iterator[None]:
-    """No bars from transformers: a model of a few MB is there at once, and papermill would save a frozen widget."""
-    shown = hf_logging.is_progress_bar_enabled()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            hf_logging.enable_progress_bar()
-
-
-def _or_model_error(model_dir, load):
-    """Hugging Face's errors are paragraphs: keep the first line and say which folder."""
-    try:
-        with without_progress_bars():
-            return load()
-    except Exception as error:  # tokenizers, safetensors and accelerate each raise types of their own
-        first_line = str(error).strip().split("\n")[0]
-        raise ModelError(f"{model_dir}: cannot be loaded ({first_line})") from error

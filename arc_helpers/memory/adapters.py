@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from arc_helpers.lm.door import check_finite, open_adapter
+from arc_helpers.lm.folder import ModelError
 from arc_helpers.memory.decode import fingerprint
 from arc_helpers.memory.model import TTTForCausalLM
-from arc_helpers.runs import atomic_write_json, replacing_folder
+from arc_helpers.runs import CheckpointError, atomic_write_json, load_state, replacing_folder
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -86,8 +88,6 @@ def load_adapter(model: TTTForCausalLM, path: str | Path) -> "PeftModel":
 
     A .pth is read with weights_only. Raises AdapterError where the adapter is another base's.
     """
-    from peft import PeftModel
-
     path = Path(path)
     if path.suffix == ".pth":
         return _load_pth(model, path)
@@ -102,12 +102,12 @@ def load_adapter(model: TTTForCausalLM, path: str | Path) -> "PeftModel":
             )
         if theirs["base"] != own["base"]:
             raise AdapterError(f"{path}: is for the base {theirs['base']}, this one is {own['base']}")
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`")
-            wrapped = PeftModel.from_pretrained(model, str(path))
-    except RuntimeError as error:  # shapes that do not fit
-        raise AdapterError(f"{path}: does not fit this base ({str(error).splitlines()[0]})") from None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`")
+        try:
+            wrapped = open_adapter(model, path)
+        except ModelError as error:
+            raise AdapterError(str(error)) from None
     wrapped.ttt_base = own
     return wrapped.eval()
 
@@ -119,10 +119,14 @@ def _load_pth(model: TTTForCausalLM, path: Path) -> "PeftModel":
     if not path.is_file():
         raise AdapterError(f"{path}: no such file")
     try:
-        state = torch.load(path, map_location=model.device, weights_only=True)
-    except Exception as error:  # torch raises whatever pickle, zip and its own reader raise
-        raise AdapterError(f"{path}: is not a file of tensors ({str(error).splitlines()[0]})") from None
-    state = state.get("state_dict", state) if isinstance(state, dict) else {}
+        state = load_state(path, model.device)
+    except CheckpointError as error:
+        raise AdapterError(f"{path}: is not a file of tensors ({error})") from None
+    state = state.get("state_dict", state)
+    try:
+        check_finite(path, state)
+    except ModelError as error:
+        raise AdapterError(str(error)) from None
     names = [name for name in state if ".lora_A" in name]
     first = {name.split(".lora_A")[0].removeprefix(PREFIX): state[name] for name in names}
     if not first:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from arc_helpers.lm.door import open_tokenizer
 from arc_helpers.memory.decode import LEARN_FROM, Stream, decode, load_memory, save_memory
 from arc_helpers.memory.model import TTTForCausalLM, load_model
 from arc_helpers.memory.tokens import DialogTokens
@@ -113,14 +114,12 @@ def open_chat(folder: str | Path, adapter: str | Path | None = None, **options) 
 
     Raises ValueError, one line, where the folder holds no such model or the adapter is another base's.
     """
-    from transformers import AutoTokenizer
-
     from arc_helpers.memory.adapters import load_adapter
 
     model = load_model(folder)
     if adapter is not None:
         model = load_adapter(model, adapter).get_base_model()
-    return Chat(model, DialogTokens(AutoTokenizer.from_pretrained(folder)), **options)
+    return Chat(model, DialogTokens(open_tokenizer(folder)), **options)
 
 
 def check_vocabulary(model: TTTForCausalLM, tokens: DialogTokens) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from arc_helpers.lm.loading import without_progress_bars
+from arc_helpers.lm.door import without_progress_bars
 from arc_helpers.memory.model import TTTForCausalLM
 from arc_helpers.memory.tokens import DialogTokens
 from arc_helpers.runs import replacing_folder

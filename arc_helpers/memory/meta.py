@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from arc_helpers.memory.inner_loop import FastState, read
 from arc_helpers.memory.model import TTTForCausalLM
-from arc_helpers.runs import sealing, usable
+from arc_helpers.runs import load_state, sealing, usable
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ class MetaTrainer:
             torch.save(state, draft)
 
     def _load(self) -> None:
-        state = torch.load(self.checkpoint, map_location=self.model.device, weights_only=True)
+        state = load_state(self.checkpoint, self.model.device)
         for name, value in asdict(self.config).items():
             if name not in RESUMABLE and state["config"][name] != value:
                 raise ValueError(

@@ -9,7 +9,6 @@ folders without remote code. The ordinary forward of such a model is the model w
 """
 
 import contextlib
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, Qwen
 from transformers import initialization as init
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, Qwen3RMSNorm
 
-from arc_helpers.lm.loading import without_progress_bars
+from arc_helpers.lm.door import open_folder, open_model
+from arc_helpers.lm.folder import read_json
 
 # plain_mlp: the width of the MLPs of the plain Qwen3 with as many parameters. fast_times: the fast MLP is so many times
 # as wide as the others; in a model this small, what it holds before facts disturb each other is what limits recall.
@@ -284,14 +284,13 @@ class TTTForCausalLM(Qwen3ForCausalLM):
 
 def load_model(folder: str | Path) -> TTTForCausalLM:
     """The model of a local Hugging Face folder, float32, for reading. Raises ValueError where it is no such folder."""
-    path = Path(folder) / "config.json"
-    if not path.is_file():
+    if not (Path(folder) / "config.json").is_file():
         raise ValueError(f"{folder}: is no model folder (config.json is missing)")
-    kind = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+    kind = read_json(Path(folder) / "config.json").get("model_type")
     if kind != TTTConfig.model_type:
         raise ValueError(f"{folder}: is a {kind} model: must be {TTTConfig.model_type}")
-    with without_progress_bars():
-        return TTTForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    opened = open_folder(folder, speaks=False)
+    return open_model(opened, dtype=torch.float32).requires_grad_(True)  # its inner loop moves weights
 
 
 AutoConfig.register(TTTConfig.model_type, TTTConfig, exist_ok=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from arc_helpers.arc import wilson_interval
+from arc_helpers.lm.door import without_progress_bars
 from arc_helpers.lm.gridlm import GridLMForCausalLM
-from arc_helpers.lm.loading import without_progress_bars
 from arc_helpers.lm.tokenizer import arc_tokenizer
 from arc_helpers.runs import replacing_folder
 

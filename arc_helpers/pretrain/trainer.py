@@ -23,7 +23,7 @@ from arc_helpers.pretrain.mixture import Mixture
 from arc_helpers.pretrain.muon import Muon, NorMuon
 from arc_helpers.pretrain.processes import Processes
 from arc_helpers.pretrain.settings import RESUMABLE, PretrainConfig
-from arc_helpers.runs import sealing, usable
+from arc_helpers.runs import load_state, sealing, usable
 
 if TYPE_CHECKING:
     from arc_helpers.pretrain.finetune import FineTuned
@@ -289,7 +289,7 @@ class Pretrainer:
             torch.save(state, draft)
 
     def _load(self) -> None:
-        state = torch.load(self.checkpoint, map_location=self.model.device, weights_only=True)
+        state = load_state(self.checkpoint, self.model.device)
         fixed = {k: v for k, v in asdict(self.config).items() if k not in RESUMABLE}
         self._refuse_others(state["config"], fixed)
         self._refuse_others(state["mixture"], self._facts)

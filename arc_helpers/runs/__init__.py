@@ -1,9 +1,11 @@
 """A run: where it happens, with which values, and what it leaves behind. No puzzles, no models, no torch."""
 
 from arc_helpers.runs.checkpoint import (
+    CheckpointError,
     atomic_write_bytes,
     atomic_write_json,
     atomic_write_text,
+    load_state,
     load_tensors,
     replacing,
     save_tensors,
@@ -31,6 +33,7 @@ from arc_helpers.runs.seal import seal_json, sealing, usable
 from arc_helpers.runs.session import Run, start, start_notebook
 
 __all__ = [
+    "CheckpointError",
     "ConfigError",
     "Deadline",
     "DeviceChoice",
@@ -55,6 +58,7 @@ __all__ = [
     "git_version",
     "has_bfloat16",
     "load_profile",
+    "load_state",
     "load_tensors",
     "open_mirror",
     "output_path",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from arc_helpers.runs.records import plain
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -71,6 +72,29 @@ def load_tensors(path: str | Path) -> "tuple[dict[str, Tensor], dict[str, Any]]"
             return {name: file.get_tensor(name) for name in file.keys()}, meta  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path}: not a whole safetensors file ({error})") from None
+
+
+class CheckpointError(ValueError):
+    """A file of a run that cannot be gone on from; one line."""
+
+
+def load_state(path: str | Path, device: "str | torch.device" = "cpu") -> dict[str, Any]:
+    """A training state that torch.save wrote, its tensors on `device`. No code is run that it may hold.
+
+    Raises CheckpointError where it is not a whole one.
+    """
+    import torch
+
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such checkpoint") from None
+    except Exception as error:  # torch.load raises what its zip, its pickle and its tensors raise
+        why = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise CheckpointError(f"{path}: not a whole checkpoint ({why}); delete it to start anew") from None
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: not a whole checkpoint ({type(state).__name__}); delete it to start anew")
+    return state
 
 
 def sync(path: Path) -> None:

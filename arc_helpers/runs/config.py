@@ -259,9 +259,7 @@ class TpttLizaKnobs(Knobs):
 
     inputs = ("model_dir", "dataset")
 
-    model_dir: Text = Field(
-        description="Llama or Qwen2 folder (or hub id); empty = a small text model made on the spot"
-    )
+    model_dir: Text = Field(description="Llama or Qwen2 folder; empty = a small text model made on the spot")
     base_hidden: int = Field(ge=64, multiple_of=64, description="width of the model made on the spot")
     base_steps: int = Field(ge=0, description="training steps of the model made on the spot")
     dataset: str = Field(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from arc_helpers.runs import sealing, usable
+from arc_helpers.runs import CheckpointError, load_state, sealing, usable
 from arc_helpers.trm.batch import Batch
 from arc_helpers.trm.loss import segment_loss
 from arc_helpers.trm.model import TRM, Carry, decide_halts
@@ -85,10 +85,6 @@ class TrainConfig:
 
 RESUMABLE = {"steps", "seconds", "log_every", "evaluate_every", "checkpoint_every", "compile"}
 RUNNING = ("rows", "loss", "cell_loss", "halt_loss", "exact", "halt_right", "finished", "finished_exact", "segments")
-
-
-class CheckpointError(ValueError):
-    """A checkpoint cannot be used; one line: which, why, what to do."""
 
 
 def bfloat16_is_real(device: str) -> bool:
@@ -314,12 +310,8 @@ class Trainer:
 
 def read_checkpoint(path: Path) -> dict:
     """A training checkpoint on the CPU. Raises CheckpointError, one line, where it is not a whole one."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        missing = {"model", "ema", "optimizers", "step", "ranks", "config", "options"} - set(state)
-    except Exception as error:  # torch.load raises what its zip, its pickle and its tensors raise
-        why = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise CheckpointError(f"{path}: not a whole checkpoint ({why}); delete it to start anew") from None
+    state = load_state(path)
+    missing = {"model", "ema", "optimizers", "step", "ranks", "config", "options"} - set(state)
     if missing:
         raise CheckpointError(f"{path}: not a checkpoint of TRM training: it lacks {', '.join(sorted(missing))}")
     return state

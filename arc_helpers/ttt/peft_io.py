@@ -8,13 +8,14 @@ Mode "head" becomes a LoRA on the LM head W [V, H]: (h + s·h·A·B)·Wᵀ = h·
 lora_B = W·Bᵀ. The format is written and read here, so peft need not be installed.
 """
 
-import json
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from arc_helpers.lm.decoder import embedding_scale, gain_of
+from arc_helpers.lm.door import open_tensors
+from arc_helpers.lm.folder import read_json
 from arc_helpers.runs.checkpoint import atomic_write_bytes, atomic_write_json
 from arc_helpers.ttt.multilora import MultiLoRAModel
 
@@ -40,17 +41,15 @@ def load_slot(model: MultiLoRAModel, k: int, folder: str | Path) -> None:
 
     Weights trained in full come back to rounding (they are stored as sums with the base's), and so does a head
     adapter's B, which is solved for: where the vocabulary is smaller than the hidden state, the smallest B with the
-    same logits. Raises ValueError, one line, where the checkpoint is another adapter's.
+    same logits. Raises ValueError, one line, where the checkpoint is damaged or another adapter's.
     """
-    from safetensors.torch import load_file
-
     folder = Path(folder)
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    config = read_json(folder / CONFIG)
     ours = _config(model)
     for name in ("peft_type", "r", "lora_alpha", "use_rslora"):
         if config.get(name) != ours[name]:
             raise ValueError(f"{folder / CONFIG}: {name} = {config.get(name)}: the model's is {ours[name]}")
-    tensors = {name.removeprefix(PREFIX): value for name, value in load_file(folder / WEIGHTS).items()}
+    tensors = {name.removeprefix(PREFIX): value for name, value in open_tensors(folder / WEIGHTS).items()}
     # PEFT itself saves a frozen LM head beside its LoRA
     tensors = {name: value for name, value in tensors.items() if ".base_layer." not in name}
     shapes = {name: tuple(value.shape) for name, value in _to_peft(model, model.bank.slot(k)).items()}

@@ -10,6 +10,7 @@ import torch
 from arc_helpers import liza
 from arc_helpers.liza import checks, titanize
 from arc_helpers.liza.repair import MODES
+from arc_helpers.lm.door import hub_token
 
 
 def test_the_recipe_is_the_originals(llama):
@@ -84,27 +85,22 @@ def test_a_missing_folder():
         liza.titanize_model("models/not-here", operator_mode="delta_rule")
 
 
-def test_the_token_is_read_only_for_a_hub_id(monkeypatch, llama):
-    asked = []
-    monkeypatch.setattr(titanize, "hub_token", lambda: asked.append(1))
-    liza.lora_only(llama)
-    assert asked == []
-    with pytest.raises(OSError):  # the tests are offline
-        liza.lora_only("nobody/nothing-of-this-name")
-    assert asked == [1]
+def test_a_hub_id_is_not_fetched():
+    with pytest.raises(ValueError, match="if it is a hub id, get it once: hf download nobody/nothing --local-dir"):
+        liza.lora_only("nobody/nothing")
 
 
 def test_where_the_token_comes_from(monkeypatch, capsys):
     monkeypatch.setenv("HF_TOKEN", "from the environment")
-    assert liza.hub_token() == "from the environment"
+    assert hub_token() == "from the environment"
     monkeypatch.delenv("HF_TOKEN")
-    assert liza.hub_token() is None
+    assert hub_token() is None
     secrets = types.ModuleType("kaggle_secrets")
     secrets.UserSecretsClient = lambda: types.SimpleNamespace(get_secret={"HF_TOKEN": "a secret"}.__getitem__)
     monkeypatch.setitem(sys.modules, "kaggle_secrets", secrets)
-    assert liza.hub_token() == "a secret"
+    assert hub_token() == "a secret"
     secrets.UserSecretsClient = lambda: types.SimpleNamespace(get_secret={}.__getitem__)
-    assert liza.hub_token() is None
+    assert hub_token() is None
     assert "secret" not in capsys.readouterr().out.replace("no such Kaggle secret", "")
 
 

@@ -164,12 +164,12 @@ def change_config(folder, **changes):
         (lambda f: without(f, "tokenizer.json"), "has no tokenizer"),
         (lambda f: without(f, "model.safetensors"), "has no weights"),
         (shutil.rmtree, "no such folder"),
-        (lambda f: truncate(f / "config.json"), "cannot be loaded"),
+        (lambda f: truncate(f / "config.json"), "config.json: cannot be read"),
         (lambda f: truncate(f / "tokenizer.json"), "cannot be loaded"),
         (lambda f: (f / "tokenizer.json").write_text("{}"), "cannot be loaded"),
-        (lambda f: truncate(f / "model.safetensors", 5000), "cannot be loaded"),
+        (lambda f: truncate(f / "model.safetensors", 5000), "is not a whole safetensors file"),
         (lambda f: change_config(f, model_type="no-such-architecture"), "cannot be loaded .*no-such-architecture"),
-        (lambda f: change_config(f, vocab_size=20), "cannot be loaded|tokens"),
+        (lambda f: change_config(f, vocab_size=20), "cannot be loaded|has in another shape"),
     ],
     ids=[
         "no config",
@@ -211,25 +211,34 @@ def test_a_tokenizer_without_newlines_is_refused_with_the_folder(folder):
 )
 def test_a_missing_path_is_not_looked_for_elsewhere(path, network_attempts, monkeypatch):
     """Every test fails where the network is tried; here not even the hub's cache is asked."""
-    monkeypatch.setattr("arc_helpers.lm.loading.AutoTokenizer", None)
+    monkeypatch.setattr("arc_helpers.lm.door._download", None)
     with pytest.raises(ModelError, match=r"no such folder.*see models/README\.md"):
         load_causal_lm(path)
     assert network_attempts() == []
 
 
-def test_a_hub_id_goes_to_the_hub(monkeypatch):
+def test_a_hub_id_is_fetched_only_on_the_word(model_folders, monkeypatch):
+    with pytest.raises(ModelError, match="if it is a hub id, get it once: hf download Qwen/Qwen2-7B --local"):
+        load_causal_lm("Qwen/Qwen2-7B")
     asked = []
 
-    class Tokenizers:
-        @staticmethod
-        def from_pretrained(source, **options):
-            asked.append((source, options["local_files_only"], options["trust_remote_code"]))
-            raise OSError("We couldn't connect\nto a hub")
+    def fetched(hub_id, **options):
+        asked.append((hub_id, options["allow_patterns"]))
+        return model_folders["llama"]
 
-    monkeypatch.setattr("arc_helpers.lm.loading.AutoTokenizer", Tokenizers)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetched)
+    assert load_causal_lm("Qwen/Qwen2-7B", download=True, device="cpu").name == "Qwen2-7B"
+    ((hub_id, patterns),) = asked
+    assert hub_id == "Qwen/Qwen2-7B" and "*.safetensors" in patterns and not {"*.py", "*.bin", "*"} & set(patterns)
+
+
+def test_no_network_is_one_line(monkeypatch):
+    def fetched(hub_id, **options):
+        raise OSError("We couldn't connect\nto a hub")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetched)
     with pytest.raises(ModelError, match=r"^Qwen/Qwen2-7B: cannot be loaded \(We couldn't connect\)$"):
-        load_causal_lm("Qwen/Qwen2-7B")
-    assert asked == [("Qwen/Qwen2-7B", False, False)]
+        load_causal_lm("Qwen/Qwen2-7B", download=True)
 
 
 def test_a_folder_wins_over_a_hub_id(model_folders, tmp_path, monkeypatch):
