@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from arc_helpers.lm.adapter import CONFIG, PREFIX, ROWS, WEIGHTS, attach_adapter, read_adapter
+from arc_helpers.lm.door import without_progress_bars
 from arc_helpers.lm.gridlm import GridLMForCausalLM
-from arc_helpers.lm.loading import LoadedLM, load_causal_lm, without_progress_bars
+from arc_helpers.lm.loading import LoadedLM, load_causal_lm
 from arc_helpers.lm.lora import add_lora, checkpoint_layers
 from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.runs import atomic_write_text, resolve_path
