@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from arc_helpers.cli import app
 from arc_helpers.report import ReportError, find_runs, formula_to_html, write_gallery, write_site
+from arc_helpers.report.untrusted import clean_html, clean_markdown
 
 ROOT = Path(__file__).parents[1]
 DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -99,6 +100,77 @@ def test_the_gallery_is_markdown_with_pictures(tmp_path):
     assert (tmp_path / "gallery" / picture).read_bytes() == base64.b64decode(DOT)
     assert "$z_H$" in page and "solved 1 of 2 in artifacts" in page, "and no path of this machine"
     assert not (tmp_path / "gallery" / "old.md").exists()
+
+
+EVIL = "<script>bad()</script><img src=x onerror=bad()><svg onload=bad()><a href='javascript:bad()'>x</a>"
+
+
+def make_evil_run(folder: Path) -> Path:
+    """A run with a script in every field that a page shows."""
+    new = nbformat.v4
+    data = {kind: EVIL for kind in ("text/html", "text/markdown", "text/latex", "image/svg+xml", "text/plain")}
+    data |= {"application/javascript": "bad()", "application/vnd.jupyter.widget-view+json": {"model_id": EVIL}}
+    outputs = [new.new_output("display_data", data={kind: text}) for kind, text in data.items()]
+    outputs += [new.new_output("stream", name="stdout", text=EVIL)]
+    outputs += [new.new_output("error", ename=EVIL, evalue=EVIL, traceback=[EVIL])]
+    cells = [new.new_markdown_cell(f"{EVIL}\n\n[y](javascript:bad())"), new.new_raw_cell(EVIL)]
+    cells += [new.new_code_cell(EVIL, outputs=outputs, execution_count=1)]
+    notebook = new.new_notebook(cells=cells)
+    notebook.metadata["title"] = notebook.metadata["widgets"] = EVIL
+    folder.mkdir(parents=True)
+    nbformat.write(notebook, folder / "09_story.ipynb")
+    names = ("profile", "seed", "device", "dtype", "git", "seconds", EVIL)
+    (folder / "summary.json").write_text(json.dumps({"notebook": "09_story", **dict.fromkeys(names, EVIL)}))
+    return folder
+
+
+def test_no_page_can_run_anything(tmp_path):
+    index = write_site(find_runs(make_evil_run(tmp_path / f"run{EVIL.replace('/', '')[:30]}")), tmp_path / "site")
+    for page in index.parent.glob("*.html"):
+        text = page.read_text()
+        assert text.count("default-src 'none'") == 1 and text.index("default-src") < 300
+        assert not re.findall(r"<(?:script|svg|iframe|object|embed|form)\b", text)
+        assert not re.findall(r"<[^>]*\s(?:on\w+=|(?:href|src)=['\"]?\s*javascript:)", text)
+    gallery = write_gallery(find_runs(tmp_path), tmp_path / "gallery")
+    for page in gallery.parent.glob("*.md"):
+        outside = re.sub(r"```.*?```|^ {4}.*?$", "", page.read_text(), flags=re.S | re.M)
+        assert not re.findall(r"<(?:script|svg|iframe)\b|<[^>]*\son\w+=|javascript:", outside)
+
+
+def test_what_is_harmless_stays():
+    table = '<table class="t"><tr><td style="color: red; position: fixed" colspan="2">1 &lt; 2</td></tr></table>'
+    cleaned = clean_html(table)
+    assert 'style="color:red' in cleaned and 'colspan="2"' in cleaned and "position" not in cleaned
+    picture = f'<img src="data:image/png;base64,{DOT}" alt="a">'
+    assert DOT in clean_html(picture) and "data:text" not in clean_html('<a href="data:text/html,x">y</a>')
+    assert "src" not in clean_html('<img src="https://elsewhere/x.png">')
+    assert clean_markdown("a < b, `x<3`<br>2 <sub>i</sub>") == "a < b, `x<3`<br>2 <sub>i</sub>"
+
+
+@pytest.mark.parametrize("damage", ["summary", "no notebook name", "notebook", "seconds"])
+def test_a_bad_run_costs_itself(tmp_path, damage):
+    make_run(tmp_path / "runs" / "good")
+    bad = make_run(tmp_path / "runs" / "bad", "08_bad")
+    if damage == "notebook":
+        (bad / "08_bad.ipynb").write_text("{")
+    else:
+        text = {"summary": "{", "no notebook name": "[]", "seconds": '{"notebook": "08_bad", "seconds": null}'}[damage]
+        (bad / "summary.json").write_text(text)
+    done = CliRunner().invoke(app, ["report", str(tmp_path / "runs")])
+    assert done.exit_code == 0 and (tmp_path / "runs/report/09_story.html").is_file()
+    assert ("left out" in done.output) == (damage != "seconds")
+    if damage == "notebook":
+        assert "cannot be shown" in (tmp_path / "runs/report/index.html").read_text()
+
+
+def test_a_run_in_jupyterlab_has_its_numbers_and_figures(tmp_path):
+    run = make_run(tmp_path / "runs" / "lab", solved=3)
+    (run / "09_story.ipynb").unlink()
+    (run / "figures").mkdir()
+    (run / "figures/loss.png").write_bytes(base64.b64decode(DOT))
+    write_site(find_runs(tmp_path / "runs"), tmp_path / "site")
+    page = (tmp_path / "site/09_story.html").read_text()
+    assert "<td>solved<td>3" in page and f"data:image/png;base64,{DOT}" in page
 
 
 @pytest.mark.parametrize("kind", [[], ["--gallery"]])

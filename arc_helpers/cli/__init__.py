@@ -29,6 +29,9 @@ Partial = Annotated[bool, typer.Option(help="only the tasks the submission holds
 
 def main() -> None:
     """Entry point of `python -m arc_helpers` and `arc-helpers`."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show "→" shows "?"
     app(prog_name="python -m arc_helpers")
 
 
@@ -285,11 +288,15 @@ def report(
     from arc_helpers.runs.env import resolve_path
 
     folder = resolve_path(runs)
-    with one_line(ReportError):
-        found = find_runs(folder)
+    bad: list[str] = []
+    with one_line(ReportError, OSError):
+        found = find_runs(folder, bad)
     write = write_gallery if gallery else write_site
-    with one_line(ConfigError):
-        typer.echo(f"{len(found)} runs: {write(found, resolve_path(out) if out else folder / 'report')}")
+    with one_line(ConfigError, OSError):
+        index = write(found, resolve_path(out) if out else folder / "report", bad)
+    for line in bad:
+        typer.echo(f"left out: {line}")
+    typer.echo(f"{len(found)} runs: {index}")
 
 
 @app.command()
