@@ -10,7 +10,8 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +21,7 @@ from arc_helpers.arc import Task
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.runs import Deadline
 from arc_helpers.ttt.group import solve_group, solve_or_split
-from arc_helpers.ttt.limits import Limits
+from arc_helpers.ttt.limits import Limits, release
 from arc_helpers.ttt.result import TaskResult
 from arc_helpers.ttt.settings import TTTSettings
 
@@ -31,11 +32,34 @@ class WorkersError(ValueError):
     """The workers that were asked for cannot be had. One line."""
 
 
-class Worker:
-    """What an actor holds: the base model, in a process and on a device of its own."""
+@contextmanager
+def lent(lm: LoadedLM) -> Iterator[LoadedLM]:
+    """The base in the computer's memory while the context lasts: this process keeps no card from those who work on it.
+    Afterwards the base is where it was."""
+    device = lm.device
+    if device.type != "cuda":
+        yield lm
+        return
+    carried = moved(lm, "cpu")
+    release()
+    try:
+        yield carried
+    finally:
+        lm.model.to(device)
 
-    def __init__(self, lm: LoadedLM):
-        self.lm = lm
+
+def moved(lm: LoadedLM, device: str) -> LoadedLM:
+    """The same base, its weights on a device."""
+    model = lm.model.to(device)
+    return replace(lm, model=model, device=next(model.parameters()).device)
+
+
+class Worker:
+    """What an actor holds: the base model, in a process and on a device of its own. device: where it works; in an actor
+    that has one GPU, "cuda" is that one."""
+
+    def __init__(self, lm: LoadedLM, device: str):
+        self.lm = moved(lm, device)
         self.limits: Limits | None = None  # what this device has turned out to hold
 
     def ready(self) -> None:
@@ -79,16 +103,17 @@ def solve_on_workers(
     worker: type[Worker] = Worker,
 ) -> Iterator[tuple[Sequence[Task], list[TaskResult]]]:
     """(group, its results) as they are done, from at most `workers` actors, each on a GPU of its own where the base is
-    on one, else on its share of the CPUs. A group that does not fit into the deadline has no results.
+    on one (this process holds none meanwhile), else on its share of the CPUs. A group that does not fit into the
+    deadline has no results.
 
     A group whose actor is lost is done again by another, in all LIVES times; then its tasks have that as their error.
     settings_for(group) is asked when a group is given to an actor; took(group, seconds) is told how long it took, and
     say(line) what is not as asked. address: of a running Ray cluster; None starts Ray on this machine. Tracebacks are
     appended to the file `errors`. Raises WorkersError where there is no Ray, no device, or no actor that lives.
     """
-    crew = _Crew(lm, workers, address, worker, say)
+    crew = _Crew(lm.device.type, workers, address, worker, say)
     queue = deque((group, LIVES) for group in groups)
-    try:
+    with lent(lm) as carried, crew.given(carried):
         for _ in range(min(crew.size, len(queue))):
             crew.hire()
         while queue or crew.at_work:
@@ -119,16 +144,14 @@ def solve_on_workers(
                     file.write(tracebacks)
             took(order.group, seconds)
             yield order.group, results
-    finally:
-        crew.dismiss()
 
 
 class _Crew:
     """Actors: those that are idle, and those that owe an answer."""
 
-    def __init__(self, lm: LoadedLM, workers: int, address: str | None, worker: type, say):
-        self.ray = start_ray(address)
-        device = "GPU" if lm.device.type == "cuda" else "CPU"
+    def __init__(self, kind: str, workers: int, address: str | None, worker: type, say):
+        self.ray, self._kind = start_ray(address), kind
+        device = "GPU" if kind == "cuda" else "CPU"
         devices = int(self.ray.cluster_resources().get(device, 0))
         if not devices:
             raise WorkersError(f"workers = {workers}: Ray sees no {device} here")
@@ -138,10 +161,19 @@ class _Crew:
         # Ray gives a process as many threads as CPUs
         share = {"num_gpus": 1} if device == "GPU" else {"num_cpus": devices // self.size}
         self._actor = self.ray.remote(**share)(worker)
-        self._base = self.ray.put(lm)
+        self._base: Any = None
         self._owed: dict[Any, _Order] = {}
         self.idle: list[Any] = []
         self._stillborn = 0
+
+    @contextmanager
+    def given(self, lm: LoadedLM) -> Iterator[None]:
+        """The base that they all work with; in the end they are dismissed."""
+        self._base = self.ray.put(lm)
+        try:
+            yield
+        finally:
+            self.dismiss()
 
     @property
     def at_work(self) -> bool:
@@ -150,7 +182,7 @@ class _Crew:
 
     def hire(self) -> None:
         """Start an actor; it is idle once its base is there. Where no device is free for it yet, it costs nothing."""
-        actor = self._actor.remote(self._base)
+        actor = self._actor.remote(self._base, self._kind)
         self._owed[actor.ready.remote()] = _Order(actor)
 
     def give(self, group: Sequence[Task], lives: int, settings: TTTSettings, seconds: float) -> None:

@@ -1,10 +1,12 @@
 """The ladder: what a group does where its memory is not enough, one rung after another."""
 
+import gc
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from simulated_cuda import simulated_cuda
 from torch import nn
 
 from arc_helpers.arc import Pair, Task
@@ -111,6 +113,29 @@ def test_what_is_known_before_costs_no_try(gridlm, roomy, monkeypatch, as_on_a_g
     assert peak <= budget * MB and not any("out of memory" in note for r in results for note in r.notes)
     assert [answers(r) for r in results] == [answers(r) for r in roomy[0]]
     assert set(steps.values()) == {SETTINGS.steps}
+
+
+def test_on_a_simulated_card(gridlm, monkeypatch):
+    """Device storages counted by the simulated GPU: known before, nothing runs out; found out, it is mended."""
+    quick = replace(SETTINGS, steps=2, views=1)
+    with simulated_cuda((7, 5)) as machine:
+        model = type(gridlm.model)(gridlm.model.config).eval().requires_grad_(False)
+        model.load_state_dict(gridlm.model.state_dict())
+        lm = replace(gridlm, model=model.to("cuda"), device=torch.device("cuda:0"))
+        card, found = machine.cards[0], {}
+        for name, room, known in (("all", 1000, True), ("forecast", 8, True), ("found out", 6, False)):
+            gc.collect()
+            card.total = card.allocated + room * MB
+            with monkeypatch.context() as patch:
+                if not known:
+                    patch.setattr(limits, "free_bytes", lambda device: 10**15)
+                before = card.ooms
+                found[name] = solve_group(lm, FOUR, quick), card.ooms - before
+    everything = [answers(result) for result in found["all"][0]]
+    for name, (results, ooms) in found.items():
+        assert [answers(result) for result in results] == everything, name
+        assert bool(ooms) == (name == "found out")
+    assert any("out of memory: " in note for result in found["found out"][0] for note in result.notes)
 
 
 def test_what_ran_out_is_remembered(gridlm, monkeypatch, as_on_a_gpu):

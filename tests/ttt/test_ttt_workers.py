@@ -1,6 +1,9 @@
 """Two Ray actors on the CPU: the same submission as one process, also when one of them is killed."""
 
+import contextlib
+import copy
 import dataclasses
+import math
 import os
 import signal
 import subprocess
@@ -12,13 +15,16 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import ray
+import torch
+from simulated_cuda import simulated_cuda
 
 from arc_helpers.arc import SubmissionWriter, Task, num_tests_of
 from arc_helpers.runs import Deadline, DeviceChoice, RunLog, read_jsonl
+from arc_helpers.ttt import workers
 from arc_helpers.ttt.pipeline import solve_tasks
 from arc_helpers.ttt.result import TaskResult
 from arc_helpers.ttt.settings import TTTSettings
-from arc_helpers.ttt.workers import LIVES, WorkersError, solve_on_workers, start_ray
+from arc_helpers.ttt.workers import LIVES, Worker, WorkersError, lent, solve_on_workers, start_ray
 
 SETTINGS = TTTSettings(k=1, steps=6, num_pseudo=4, r=4, alpha=8.0, lr=2e-2, views=3)
 # Ray asks, whatever it is told, in which cloud it runs; the guard stops it, as it stops all
@@ -28,7 +34,7 @@ CLOUD = {"socket.getaddrinfo 169.254.169.254", "socket.getaddrinfo metadata.goog
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # actors cannot import a test
-    start_ray(num_cpus=2)
+    start_ray(num_cpus=2, num_gpus=2)  # by name only: Ray gives them out, nobody has them
     yield
     ray.shutdown()
 
@@ -112,7 +118,7 @@ def test_one_of_two_workers_is_killed_while_it_works(gridlm, tasks, tmp_path):
 class Mortal:
     """Answers at once, and dies of the task "fill"."""
 
-    def __init__(self, lm):
+    def __init__(self, lm, device):
         if lm.device.type == "broken":
             raise RuntimeError("no base")
 
@@ -125,11 +131,11 @@ class Mortal:
         return [TaskResult(task.id, notes=[f"{settings}, {seconds:.0f} s left"]) for task in group], "", 2.0
 
 
-def on_mortals(tasks, folder, device="cpu", workers=2, **options) -> dict[str, TaskResult]:
+def on_mortals(tasks, folder, device="cpu", workers=2, worker=Mortal, **options) -> dict[str, TaskResult]:
     lm = SimpleNamespace(device=SimpleNamespace(type=device))
     options = {"errors": folder / "errors.log", "deadline": Deadline(100, lambda: 0), **options}
     work = solve_on_workers(
-        lm, [[t] for t in tasks], lambda group: f"settings of {group[0].id}", workers=workers, worker=Mortal, **options
+        lm, [[t] for t in tasks], lambda group: f"settings of {group[0].id}", workers=workers, worker=worker, **options
     )
     return {group[0].id: results for group, results in work}
 
@@ -154,10 +160,48 @@ def test_a_group_that_kills_its_workers_costs_itself_only(tasks, tmp_path):
     assert found["fill"][0].error.endswith(f", {LIVES} times") and len(notes) == LIVES - 1
 
 
+class Witness(Mortal):
+    """Says which cards it sees, and that it has waited for another to be there."""
+
+    def __init__(self, lm, device):
+        self.device = device
+
+    def solve(self, group, settings, seconds):
+        time.sleep(0.3)
+        seen = f"{self.device} of card {os.environ['CUDA_VISIBLE_DEVICES']}"
+        return [TaskResult(task.id, notes=[seen]) for task in group], "", 0.3
+
+
+def test_each_worker_sees_a_card_of_its_own(tasks, tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "lent", contextlib.nullcontext)
+    notes = []
+    found = on_mortals(tasks, tmp_path, device="cuda", workers=3, worker=Witness, say=notes.append)
+    assert {results[0].notes[0] for results in found.values()} == {"cuda of card 0", "cuda of card 1"}
+    assert notes == ["workers = 3: there are only 2 GPUs, one worker each"]
+
+
+def test_a_worker_is_on_its_card_and_nowhere_else(gridlm, tasks):
+    """Two simulated cards: the driver's base leaves the first while others work, and comes back."""
+    with simulated_cuda((7, 5), devices=2) as machine:
+        model = type(gridlm.model)(gridlm.model.config).eval().requires_grad_(False).to("cuda:0")
+        lm = dataclasses.replace(gridlm, model=model, device=torch.device("cuda:0"))
+        held = machine.cards[0].allocated
+        assert held > 0
+        with lent(lm) as carried:
+            assert machine.cards[0].allocated == 0 and carried.device.type == "cpu"
+            worker = Worker(copy.deepcopy(carried), "cuda:1")
+            [result], errors, _ = worker.solve(tasks[:1], SETTINGS, math.inf)
+            assert not errors and len(result.losses) == SETTINGS.steps
+            assert {p.device.index for p in worker.lm.model.parameters()} == {1}
+            assert machine.cards[0].allocated == 0 and machine.cards[1].peak > 0
+        assert {str(p.device) for p in lm.model.parameters()} == {"cuda:0"} and machine.cards[0].allocated == held
+
+
 def test_what_cannot_be_had_is_one_line(tasks, tmp_path, monkeypatch):
     with pytest.raises(WorkersError, match=r"no worker can be started \(RuntimeError: no base\)"):
         on_mortals(tasks, tmp_path, device="broken")
-    with pytest.raises(WorkersError, match="workers = 2: Ray sees no GPU here"):
+    with monkeypatch.context() as patch, pytest.raises(WorkersError, match="workers = 2: Ray sees no GPU here"):
+        patch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
         on_mortals(tasks, tmp_path, device="cuda")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(WorkersError, match="Ray is not installed; install the extra `ray`, or use workers = 1"):
