@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -85,11 +86,11 @@ def answer_group(
 
 
 def _decoded(model: MultiLoRAModel, jobs: Sequence[_Job], settings: TTTSettings, limits: Limits):
-    """The answers to each job, None where it does not fit into the memory."""
+    """The answers to each job, None where it does not fit into the memory: not even the greedy one."""
 
-    def decode(some: Sequence[_Job]) -> list[list[Generated]]:
+    def decode(strategy: str, some: Sequence[_Job]) -> list[list[Generated]]:
         return answers_with_lora(
-            settings.strategy,
+            strategy,
             model,
             [j.prompt.input_ids for j in some],
             [j.slot for j in some],
@@ -99,7 +100,16 @@ def _decoded(model: MultiLoRAModel, jobs: Sequence[_Job], settings: TTTSettings,
 
     lengths = [len(job.prompt) for job in jobs]
     most = rows_that_fit(model.lm, settings, max(lengths), max(job.room for job in jobs))
-    return limits.in_pieces(jobs, lengths, decode, most)
+    found = limits.in_pieces(jobs, lengths, partial(decode, settings.strategy), most)
+    alone = [i for i, answers in enumerate(found) if answers is None]
+    if alone and settings.strategy != "greedy":
+        limits.say("the greedy answer alone, where a search did not fit")
+        greedy = limits.in_pieces(
+            [jobs[i] for i in alone], [lengths[i] for i in alone], partial(decode, "greedy"), most
+        )
+        for i, answers in zip(alone, greedy, strict=True):
+            found[i] = answers
+    return found
 
 
 def _candidates(lm: LoadedLM, job: _Job, answers: Sequence[Generated]) -> Iterator[Candidate]:

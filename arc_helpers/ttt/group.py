@@ -96,7 +96,11 @@ def _train_and_answer(
     if not examples:
         store = StateStore(settings.cache_gib, settings.cache_disk_gib)
         examples = [_shortened(partial(prepared, i), pools[i], results[i].notes) for i in range(len(tasks))]
-    start = group_start(lm, tasks, examples, settings, limits) if settings.group_steps else None
+    start = None
+    if settings.group_steps:
+        start = fitting(partial(group_start, lm, tasks, examples, settings, limits))
+        if start is None:
+            limits.say("no first steps of the whole group")
     jobs = [
         Job(task.id, examples[i], settings.steps, settings.lr, start, partial(prepared, i))
         for i, task in enumerate(tasks)

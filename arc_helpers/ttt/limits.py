@@ -19,6 +19,7 @@ from arc_helpers.ttt.grouping import filled
 from arc_helpers.ttt.memory import SHARE, Footprint, choose
 from arc_helpers.ttt.multilora import adapter_shapes, decoder_layers
 from arc_helpers.ttt.settings import TTTSettings
+from arc_helpers.ttt.store import GPU_SHARE
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -140,7 +141,9 @@ def way_to_train(lm: LoadedLM, settings: TTTSettings, slots: int, tokens: int, l
         return slots, bool(wanted)
     most = limits.tokens_at_once or (CPU_TOKENS if lm.device.type == "cpu" else None)
     at_once = None if most is None else max(1, most // tokens)
-    choice = choose(footprint, SHARE * free_bytes(lm.device), slots, tokens, checkpointing=wanted, most=at_once)
+    # the store keeps some of the states that the frozen layers give on the card
+    share = SHARE - GPU_SHARE if lm.device.type == "cuda" and settings.mode != "full" else SHARE
+    choice = choose(footprint, share * free_bytes(lm.device), slots, tokens, checkpointing=wanted, most=at_once)
     if choice is None:  # the forecast may be wrong: the least is tried
         return 1, wanted is not False
     return choice.slots, choice.checkpointing

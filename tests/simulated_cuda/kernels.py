@@ -36,6 +36,8 @@ def register() -> torch.library.Library:
         for key in ("CUDA", "Lazy"):
             for operator in _factories():
                 library.impl(operator, _factory(operator), key, allow_override=True)
+        # indexing by a list makes a tensor "where this one is" with the Python key switched off
+        library.impl("copy_", device_tensors.HANDLERS[aten.copy_.default], "Lazy", allow_override=True)
         library.impl("scaled_dot_product_attention", attention, "AutogradLazy")
         for names, make in ((LOWER, _lower), (FLOAT32, _float32), (FLOAT32_RESULT, _float32_result), (WIDEST, _widest)):
             for name in names.split():

@@ -11,7 +11,7 @@ from torch import nn
 
 from arc_helpers.arc import Pair, Task
 from arc_helpers.lm.memory import is_out_of_memory
-from arc_helpers.ttt import group, limits, trainer
+from arc_helpers.ttt import answer, group, limits, trainer
 from arc_helpers.ttt.group import shallower, solve_group
 from arc_helpers.ttt.limits import Limits, fitting, footprint_of, way_to_train
 from arc_helpers.ttt.meter import LiveMemory
@@ -117,7 +117,7 @@ def test_what_is_known_before_costs_no_try(gridlm, roomy, monkeypatch, as_on_a_g
 
 def test_on_a_simulated_card(gridlm, monkeypatch):
     """Device storages counted by the simulated GPU: known before, nothing runs out; found out, it is mended."""
-    quick = replace(SETTINGS, steps=2, views=1)
+    quick = replace(SETTINGS, steps=1, views=1)
     with simulated_cuda((7, 5)) as machine:
         model = type(gridlm.model)(gridlm.model.config).eval().requires_grad_(False)
         model.load_state_dict(gridlm.model.state_dict())
@@ -175,8 +175,7 @@ def test_states_that_do_not_fit_are_those_of_shorter_sequences(gridlm, monkeypat
 
 def test_a_trained_adapter_answers_after_the_first_try_failed(gridlm, tasks, monkeypatch):
     """Running out while answering costs rows, not the training."""
-    calls, original = [], limits.Limits.in_pieces
-    from arc_helpers.ttt import answer
+    calls = []
 
     def failing(strategy, model, prompts, *args, **options):
         calls.append(len(prompts))
@@ -188,8 +187,31 @@ def test_a_trained_adapter_answers_after_the_first_try_failed(gridlm, tasks, mon
     plain = solve_group(gridlm, tasks, SETTINGS)
     monkeypatch.setattr(answer, "answers_with_lora", failing)
     split = solve_group(gridlm, tasks, SETTINGS, trained.append)
-    assert original is limits.Limits.in_pieces and len(trained) == SETTINGS.steps and calls[:3] == [8, 4, 2]
+    assert len(trained) == SETTINGS.steps and calls[:3] == [8, 4, 2]
     assert [answers(r) for r in split] == [answers(r) for r in plain]
+
+
+def test_where_a_search_does_not_fit_the_greedy_answer_does(gridlm, tasks, monkeypatch):
+    def failing(strategy, *args, **options):
+        if strategy != "greedy":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode(strategy, *args, **options)
+
+    decode, untrained = answer.answers_with_lora, replace(SETTINGS, steps=0, select="votes")
+    plain = solve_group(gridlm, tasks, untrained)
+    monkeypatch.setattr(answer, "answers_with_lora", failing)
+    found = solve_group(gridlm, tasks, replace(untrained, strategy="dfs"))
+    assert [answers(r) for r in found] == [answers(r) for r in plain]
+    assert all("out of memory: the greedy answer alone, where a search did not fit" in r.notes for r in found)
+
+
+def test_without_memory_a_group_starts_from_nothing(gridlm, tasks, monkeypatch):
+    monkeypatch.setattr(
+        group, "group_start", lambda *args: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory"))
+    )
+    [found] = solve_group(gridlm, tasks[:1], replace(SETTINGS, group_steps=2))
+    [plain] = solve_group(gridlm, tasks[:1], SETTINGS)
+    assert "out of memory: no first steps of the whole group" in found.notes and answers(found) == answers(plain)
 
 
 def test_one_training_after_another_goes_down_to_the_base(gridlm):
