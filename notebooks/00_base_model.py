@@ -119,7 +119,7 @@ except arc.SplitError as error:
 # %%
 model, spelling, max_len = pretrain.model_from(config, run.seed)
 print(spelling.description)
-curriculum, counts, left_out = pretrain.corpus_from(config, spelling, run.seed)
+curriculum, counts, left_out = pretrain.corpus_from(config, spelling, run.seed, max_len)
 mixture = curriculum.stages[-1][1]  # of the last, or only, stage
 for name, (share, _) in mixture.sources.items():
     print(f"{share:4.0%} {name:<13}", f"{counts[name]} tasks" if name in counts else "endless")

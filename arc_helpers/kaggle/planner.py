@@ -203,7 +203,7 @@ def plan_lines(
         settings = replace(settings, k=room.choice.slots if room.choice else 1)
         costs = estimate(sheet, base, four_bit, room.choice is not None and room.choice.checkpointing)
         how = "estimated from the data sheet and public reports; --calibrate 4 measures, on the machine it runs on"
-    prompt_form = FORMS["suite"]
+    prompt_form = FORMS.get(config.prompt_form, FORMS["suite"])  # auto: no tokenizer is read here
     wanted = list(islice(cycle(public), tasks))  # the hidden tasks are taken to be like the public ones
     groups = [
         [size_of(task, prompt_form, config.max_len) for task in group]

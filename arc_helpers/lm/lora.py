@@ -7,6 +7,8 @@ from torch import nn
 
 from arc_helpers.lm.loading import LoadedLM
 
+FP16_LOSS_SCALE = 1024.0  # of losses over a base in float16; a power of two, so that scaling changes no digit
+
 
 def add_lora(
     lm: LoadedLM,

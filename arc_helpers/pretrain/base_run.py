@@ -33,8 +33,10 @@ from arc_helpers.runs.notebook import parse_words
 NOTEBOOK = "00_base_model"
 
 
-def corpus_from(knobs: Any, prompt_form: PromptForm, seed: int) -> tuple[Curriculum, dict[str, int], list[str]]:
-    """`build_curriculum` with the knobs of notebook 00."""
+def corpus_from(
+    knobs: Any, prompt_form: PromptForm, seed: int, max_len: int | None = None
+) -> tuple[Curriculum, dict[str, int], list[str]]:
+    """`build_curriculum` with the knobs of notebook 00; max_len: of a base whose context is shorter than asked for."""
     return build_curriculum(
         prompt_form,
         arc_training=knobs.arc_training,
@@ -44,7 +46,7 @@ def corpus_from(knobs: Any, prompt_form: PromptForm, seed: int) -> tuple[Curricu
         pair_share=knobs.pair_share,
         enlarge_share=knobs.enlarge_share,
         max_side=knobs.max_side,
-        max_len=knobs.max_len,
+        max_len=max_len or knobs.max_len,
         stages=knobs.curriculum,
         seed=seed,
     )
@@ -143,7 +145,7 @@ def main(words: Sequence[str]) -> None:
     run = start(NOTEBOOK, **own, **given) if processes.first else None
     seed_everything(own["seed"])
     model, prompt_form, max_len = model_from(knobs, own["seed"])
-    curriculum, counts, left_out = corpus_from(knobs, prompt_form, own["seed"])
+    curriculum, counts, left_out = corpus_from(knobs, prompt_form, own["seed"], max_len)
     watched = held_out_tasks(min(10, knobs.max_side))
     processes.from_first(0.0, model.device)  # until the first one has opened the folder, its content is not settled
     checkpoint = output_path(own.get("out_dir") or f"artifacts/{NOTEBOOK}") / "checkpoint.pt"

@@ -18,10 +18,10 @@ from arc_helpers.lm.adapter import CONFIG, PREFIX, ROWS, WEIGHTS, attach_adapter
 from arc_helpers.lm.door import without_progress_bars
 from arc_helpers.lm.gridlm import GridLMForCausalLM
 from arc_helpers.lm.loading import LoadedLM, load_causal_lm
-from arc_helpers.lm.lora import add_lora, checkpoint_layers
+from arc_helpers.lm.lora import FP16_LOSS_SCALE, add_lora, checkpoint_layers
 from arc_helpers.lm.prompt_form import PromptForm
-from arc_helpers.runs import atomic_write_text, resolve_path
-from arc_helpers.runs.checkpoint import atomic_write_bytes, atomic_write_json
+from arc_helpers.runs import replacing_folder, resolve_path
+from arc_helpers.runs.checkpoint import atomic_write_json
 
 COPIED = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.jinja", "LICENSE*")
 
@@ -81,6 +81,11 @@ class FineTuned(nn.Module):
         return self.language_model.config.get_text_config()
 
     @property
+    def loss_scale(self) -> float:
+        """What losses are multiplied by on the way back: float16 would lose small gradients."""
+        return FP16_LOSS_SCALE if self.lm.dtype == torch.float16 else 1.0
+
+    @property
     def packs_by_positions(self) -> bool:
         """Whether packed documents are told apart by positions that begin anew."""
         return not self.reads_ids
@@ -100,7 +105,7 @@ class FineTuned(nn.Module):
 
     @torch.no_grad()
     def save_adapter(self, folder: str | Path, card: str) -> Path:
-        """Write the adapter for the whole base, its prompt form and a card; weights first, config last."""
+        """Write the adapter for the whole base, its prompt form and a card into a folder of their own, all at once."""
         from peft import get_peft_model_state_dict
         from safetensors.torch import save
 
@@ -114,10 +119,11 @@ class FineTuned(nn.Module):
                 tensors[f"{PREFIX}{name}.{ROWS}"] = module.weight
                 indices[name.rsplit(".", 1)[-1]] = self.rows
         tensors = {name: t.detach().float().cpu().contiguous() for name, t in tensors.items()}
-        atomic_write_bytes(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
-        atomic_write_text(folder / "README.md", card)
-        self.prompt_form.save(folder)
-        atomic_write_json(folder / CONFIG, self._peft_config(indices))
+        with replacing_folder(folder) as draft:
+            (draft / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
+            (draft / "README.md").write_text(card, encoding="utf-8")
+            self.prompt_form.save(draft)
+            atomic_write_json(draft / CONFIG, self._peft_config(indices))
         return folder
 
     def _row_modules(self) -> dict[str, nn.Module]:
@@ -148,6 +154,8 @@ def merge_adapter(adapter_dir: str | Path, folder: str | Path, card: str) -> Pat
     """Write the base of an adapter with the adapter merged in as an ordinary model folder: weights in the base's
     format, the base's tokenizer, the prompt form and a card. Returns the folder."""
     folder, adapter = Path(folder), read_adapter(adapter_dir)
+    if not resolve_path(adapter.base).is_dir():
+        raise ValueError(f"merge: {adapter.base}, the base of {adapter.folder}, is no folder here")
     config = json.loads((resolve_path(adapter.base) / "config.json").read_text(encoding="utf-8"))
     if config.get("quantization_config"):
         raise ValueError(
@@ -156,12 +164,12 @@ def merge_adapter(adapter_dir: str | Path, folder: str | Path, card: str) -> Pat
     stored = config.get("dtype") or config.get("torch_dtype") or "float32"
     whole = load_causal_lm(adapter.base, compute_dtype=stored, device="cpu")
     attach_adapter(whole.model, adapter)
-    folder.mkdir(parents=True, exist_ok=True)
-    with without_progress_bars():
-        whole.model.save_pretrained(folder)
-    for pattern in COPIED:
-        for path in resolve_path(adapter.base).glob(pattern):
-            shutil.copy2(path, folder / path.name)
-    PromptForm.load(adapter.folder).save(folder)
-    atomic_write_text(folder / "README.md", card)
+    with replacing_folder(folder) as draft:
+        with without_progress_bars():
+            whole.model.save_pretrained(draft)
+        for pattern in COPIED:
+            for path in resolve_path(adapter.base).glob(pattern):
+                shutil.copy2(path, draft / path.name)
+        PromptForm.load(adapter.folder).save(draft)
+        (draft / "README.md").write_text(card, encoding="utf-8")
     return folder

@@ -82,6 +82,7 @@ class Pretrainer:
         if config.pack:
             self._choose_kernel()
         self.forward: Callable = model
+        self.scale = float(getattr(model, "loss_scale", 1.0))
         self.engine = self._engine() if config.engine else None
         if config.compile and self.engine is None:
             self._compile()
@@ -181,15 +182,12 @@ class Pretrainer:
         for inputs in self._parts(batch):
             with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.autocast and not leaves):
                 part = self._loss_sum(*inputs, leaves) / max(1, batch.counted)
-            part.backward()
+            (part * self.scale).backward()
             loss += part.detach()
         if weights and leaves:
             weights.flow_back(leaves)  # once for all parts
         self._sum_gradients(loss)
-        nn.utils.clip_grad_norm_(self.trained.values(), self.config.max_grad_norm)
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        self._update()
         if self.ema is not None:
             self.ema.update_parameters(self.model)
         self.step += 1
@@ -197,6 +195,18 @@ class Pretrainer:
         self.flops += training_flops(self.matrices, self.model.config, batch.lengths, self.frozen)
         self.cursor = batch.following
         return loss
+
+    def _update(self) -> None:
+        """Clip and step; where a scaled loss has overflowed, the step is left out."""
+        if self.scale != 1:
+            for p in self.trained.values():
+                if p.grad is not None:
+                    p.grad /= self.scale
+        norm = nn.utils.clip_grad_norm_(self.trained.values(), self.config.max_grad_norm)
+        for optimizer in self.optimizers:
+            if self.scale == 1 or norm.isfinite():
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
 
     def _parts(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, object]]:
         """ids and labels [b, T] and mask of this process's rows, at most `micro_tokens` at a time (or one row)."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from arc_helpers.engine import TOKENS_AT_ONCE, Engine
+from arc_helpers.lm.lora import FP16_LOSS_SCALE
 from arc_helpers.lm.prompt import Encoded
 from arc_helpers.ttt.cache import Example, slot_losses
 from arc_helpers.ttt.limits import CPU_TOKENS, Limits, fitting
@@ -22,7 +23,6 @@ from arc_helpers.ttt.multilora import MultiLoRAModel
 from arc_helpers.ttt.optim import MultiLoraAdamW
 
 LOWER = 1e-3  # share of a round's loss by which the next must be lower to count as learning
-FP16_LOSS_SCALE = 1024.0  # a power of two, so that scaling changes no digit
 
 
 class SlotState(Enum):

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import socket
 
 import pytest
 import torch
@@ -14,11 +16,13 @@ from arc_helpers.arc import Pair
 from arc_helpers.lm.loading import load_causal_lm
 from arc_helpers.lm.prompt import encode_pairs
 from arc_helpers.lm.tokenizer import SYMBOLS
-from arc_helpers.pretrain.base_run import main
+from arc_helpers.pretrain.base_run import corpus_from, main, model_from
 from arc_helpers.pretrain.batches import Batch
 from arc_helpers.pretrain.finetune import AdapterSettings, FineTuned, merge_adapter
 from arc_helpers.pretrain.mixture import Mixture, task_sampler
+from arc_helpers.pretrain.processes import Processes
 from arc_helpers.pretrain.trainer import Pretrainer
+from arc_helpers.runs import resolve
 
 peft = pytest.importorskip("peft")
 TUNING = dataclasses.replace(SIX, optimizer="adamw", lr_adamw=3e-3, weight_decay=0.0, ema_decay=0.0)
@@ -222,3 +226,54 @@ def test_the_command_line_leaves_an_adapter_that_loads(quick, bases, tmp_path, c
     assert f"`{bases['llama']}` with a LoRA" in card and "- r: 4" in card and "of which" in card
     main(words(tmp_path, **{**knobs, "max_steps": 5}))
     assert "starts at step 4" in capsys.readouterr().out
+
+
+def test_a_float16_base_learns_with_a_scaled_loss(bases):
+    lm = load_causal_lm(bases["llama"], trim_vocab=True, device="cpu", compute_dtype="float16")
+    torch.manual_seed(0)
+    model = FineTuned(lm, AdapterSettings(r=4, alpha=8.0), bases["llama"])
+    trainer = trained(model, dataclasses.replace(TUNING, steps=12, lr_adamw=1e-2))
+    assert trainer.scale == 1024 and trainer.history[-1]["loss"] < trainer.history[0]["loss"]
+    single = trained(tuned(bases["llama"]), dataclasses.replace(TUNING, steps=12, lr_adamw=1e-2))
+    assert trainer.history[0]["loss"] == pytest.approx(single.history[0]["loss"], rel=0.01)
+    for p in model.language_model.parameters():
+        assert p.isfinite().all()
+
+
+def tune_as_one_of_two(rank: int, base: str, folder) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": (folder / "port").read_text()}
+    torch.set_num_threads(1)
+    processes = Processes.from_environment()
+    trainer = trained(tuned(base), processes=processes)
+    torch.save(dict(trainer.trained), folder / f"{rank}.pt")
+    processes.close()
+
+
+def test_two_processes_equal_one_with_the_whole_batch(bases, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        (tmp_path / "port").write_text(str(free.getsockname()[1]))
+    context = torch.multiprocessing.get_context("fork")
+    started = [context.Process(target=tune_as_one_of_two, args=(r, bases["llama"], tmp_path)) for r in (0, 1)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(60)
+        assert process.exitcode == 0
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert same(first, second)
+    alone, start = trained(tuned(bases["llama"])).trained, tuned(bases["llama"])
+    begun = dict(start.named_parameters())
+    apart = sum((first[name] - p).norm() ** 2 for name, p in alone.items()) ** 0.5
+    moved = sum((p - begun[name]).norm() ** 2 for name, p in alone.items()) ** 0.5
+    assert apart < 1e-2 * moved
+
+
+def test_a_base_with_a_short_context_gets_short_documents(quick, bases, tmp_path):  # noqa: F811
+    knobs = resolve(
+        "base_model", "tiny", {"base": "models/arc-micro", "max_len": 9000, "max_steps": 1, "curriculum": ""}
+    )
+    model, form, max_len = model_from(knobs, 0)
+    curriculum, _, _ = corpus_from(knobs, form, 0, max_len)
+    assert max_len == model.max_len == curriculum.longest < 9000
