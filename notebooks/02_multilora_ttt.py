@@ -327,8 +327,8 @@ if config.joint_steps:
 # ## 6 · The run
 #
 # Groups of `k` tasks of like length. For each group: pseudo-tasks → K adapters trained together (losses summed over
-# the adapters; clip, moments and finite gate of each its own) → every test input answered greedily in every view, all
-# rows in one batch over one KV cache, each with its own adapter → answers turned back. With `select="product"` every
+# the adapters; clip, moments and finite gate of each its own) → every test input answered greedily in every view, as
+# many side by side as the memory holds, each with its own adapter → answers turned back. With `select="product"` every
 # distinct answer is then scored in *every* view, and the two with the largest product of probabilities are written:
 # what one view finds likely and another impossible is wrong.
 #
