@@ -27,7 +27,14 @@ ENDS = {
 }
 LIGHT = ["tests/arc", *(f"tests/runs/test_runs_{name}.py" for name in RUNS.split())]
 LIGHT += [f"tests/kaggle/test_kaggle_{name}.py" for name in (*KAGGLE.split(), "contract")]
-WITH_TORCH = ["tests/lm", "tests/ttt/test_ttt_multilora.py", "tests/ttt/test_ttt_decode.py", "tests/plot"]
+WITH_TORCH = [
+    "tests/lm/test_lm_gridlm.py",
+    "tests/lm/test_lm_loading.py",
+    "tests/lm/test_lm_vocabulary.py",
+    "tests/ttt/test_ttt_multilora.py",
+    "tests/ttt/test_ttt_decode.py",
+    "tests/plot",
+]
 
 
 def pins(end: str) -> dict[str, str]:
@@ -48,7 +55,7 @@ def run(python: str, end: str, wheel: Path, folder: Path) -> dict[str, object]:
     own = folder / "venv/bin/python"
     if subprocess.run([python, "-m", "venv", folder / "venv"], capture_output=True).returncode:
         return {"python": python, "ends": end, "note": "there is no such Python"}
-    copy_tests(folder / "away")
+    shutil.copytree(folder.parent / "away", folder / "away")
     if not pip(own, *PACKAGES.split(), *TESTERS.split()):
         return {"python": python, "ends": end, "note": "its packages could not be installed"}
     pip(own, "--no-deps", "--ignore-requires-python", str(wheel))
@@ -78,6 +85,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         wheel = build_own(Path(scratch), package_files())
+        copy_tests(Path(scratch) / "away")  # both of one state, whatever becomes of the tree meanwhile
         for n, (python, end) in enumerate(itertools.product(options.pythons.split(), options.ends.split(","))):
             folder = Path(scratch) / str(n)
             folder.mkdir()
