@@ -280,7 +280,8 @@ import dataclasses
 settings = ttt.settings_from(config, run.seed)
 short = dataclasses.replace(settings, steps=max(1, config.steps // 4), num_pseudo=min(config.num_pseudo, 16))
 probes = [probe for task in tasks if (probe := ttt.with_held_out_demonstration(task))]
-probes = [] if run.resumed else probes[: config.frontier]  # a run that goes on has had its look
+look = not (run.resumed or config.deadline_seconds)  # a run that goes on has had it; a deadline leaves no time for it
+probes = probes[: config.frontier] if look else []
 depths = ttt.depths_of(base) if probes else {}
 found = {name: ttt.score_depth(base, probes, short, **depth) for name, depth in depths.items()}
 for name, score in found.items():

@@ -75,7 +75,10 @@ def answer_group(
         # a search may propose many grids; those with fewest votes are not worth a score
         voted = same_size_first(voted, tasks[slot].train, tasks[slot].test[i].input)[:MOST_SCORED]
         results[slot].ranked[i] = voted
-    if settings.select == "product":
+    if limits.deadline.passed:
+        for result in results:
+            result.notes.append("out of time: not all views were read; ranked by votes")
+    elif settings.select == "product":
         _rank_by_product(model, answered, results, limits)
         for slot, i in candidates:
             task, ranked = tasks[slot], results[slot].ranked
@@ -96,6 +99,7 @@ def _decoded(model: MultiLoRAModel, jobs: Sequence[_Job], settings: TTTSettings,
             [j.slot for j in some],
             [j.room for j in some],
             min_prob=settings.min_prob,
+            deadline=limits.deadline,
         )
 
     lengths = [len(job.prompt) for job in jobs]
@@ -132,7 +136,9 @@ def _rank_by_product(
         for job in jobs
     ]
 
-    def score(some: Sequence[int]) -> list[np.ndarray]:
+    def score(some: Sequence[int]) -> list[np.ndarray | None]:
+        if limits.deadline.passed:
+            return [None] * len(some)
         prompts, slots = [jobs[i].prompt.input_ids for i in some], [jobs[i].slot for i in some]
         return score_answers(model, prompts, slots, [answers[i] for i in some])
 

@@ -1,5 +1,6 @@
 """Writing many answers at once, each row with its own adapter, over one KV cache; greedy decoding."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,10 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 from arc_helpers.lm.grammar import GridGrammar
+from arc_helpers.runs import Deadline
 from arc_helpers.ttt.multilora import MultiLoRAModel
+
+NO_DEADLINE = Deadline(None)
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,16 @@ def generate_with_lora(
     max_new_tokens: Sequence[int],
     *,
     use_cache: bool = True,
+    deadline: Deadline = NO_DEADLINE,
 ) -> list[Generated]:
     """Greedy answers to prompts (int64 [T] each), row i with adapter slots[i] and at most max_new_tokens[i] tokens.
 
     Only tokens that keep the answer a rectangle of at most 30 × 30 are possible (`GridGrammar`). Rows that have
-    ended leave the batch. `use_cache=False` runs every step on the whole sequences: slow, the tests' reference.
+    ended leave the batch. deadline: looked at before every token; what is not at its end by then is unfinished.
+    `use_cache=False` runs every step on the whole sequences: slow, the tests' reference.
     """
+    if deadline.passed:
+        return [Generated([], -math.inf, False) for _ in prompts]
     end = model.lm.prompt_form.end
     answers: dict[int, Generated] = {}
     owner = list(range(len(prompts)))  # which prompt each row of the batch belongs to
@@ -42,6 +50,9 @@ def generate_with_lora(
     logprobs = torch.zeros(len(prompts), dtype=torch.float64, device=model.lm.device)
     with model.attached():  # once, not once a token
         while owner:
+            if deadline.passed:
+                answers |= {i: writing.cut(row, logprobs[row].item()) for row, i in enumerate(owner)}
+                break
             best, tokens = writing.scores().max(dim=-1)
             logprobs = logprobs + best
             keep = []
@@ -116,6 +127,10 @@ class Writing:
         """What stands in a row, and a `last` token behind it."""
         said, finished = self.ids[row, self.start :].tolist(), last == self.model.lm.prompt_form.end
         return Generated(said if finished else [*said, last], logprob, finished)
+
+    def cut(self, row: int, logprob: float) -> Generated:
+        """What stands in a row that is written no further."""
+        return Generated(self.ids[row, self.start :].tolist(), logprob, False)
 
     def _next_position(self) -> Tensor:
         """Position ids [N, 1(, 3)] of the tokens to be written: nothing before them need be looked at again."""

@@ -20,6 +20,7 @@ from arc_helpers.ttt.cache import Example, prepare
 from arc_helpers.ttt.limits import Limits, fitting, release, way_to_train
 from arc_helpers.ttt.merged import engine_for
 from arc_helpers.ttt.multilora import MultiLoRAModel, decoder_layers
+from arc_helpers.ttt.pace import size_of, training_share
 from arc_helpers.ttt.pools import encode_pool
 from arc_helpers.ttt.result import TaskResult
 from arc_helpers.ttt.settings import TTTSettings
@@ -48,6 +49,8 @@ def solve_group(
     """
     limits = limits or Limits.of(settings)
     tasks = [task.without_answers() for task in tasks]
+    sizes = [size_of(task, lm.prompt_form, lm.max_len, settings.form) for task in tasks]
+    limits.training = limits.deadline.fraction(training_share(sizes, settings))
     results = [TaskResult(task.id) for task in tasks]
     untrained, unanswered = _train_and_answer(lm, tasks, results, settings, on_losses, limits)
     # what the group had in memory is gone by here: what follows finds all of it free

@@ -1,4 +1,5 @@
-"""What a run has learned of the memory it has: the ladder it goes down, one rung at a time, and never up again.
+"""What a run may take, and what it has learned of the memory it has: the ladder it goes down, one rung at a time, and
+never up again.
 
 Activation checkpointing, fewer slots at once, fewer rows, shorter sequences: none of them changes what is computed but
 for the last digits, except that a shorter sequence has lost demonstrations.
@@ -15,6 +16,7 @@ import torch
 
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.lm.memory import Base, free_bytes, is_out_of_memory
+from arc_helpers.runs import Deadline
 from arc_helpers.ttt.grouping import filled
 from arc_helpers.ttt.memory import SHARE, Footprint, choose
 from arc_helpers.ttt.multilora import adapter_shapes, decoder_layers
@@ -35,7 +37,8 @@ class Limits:
     activation_checkpointing: "auto" switches it on where it is needed. tokens_at_once: padded tokens of a training
     step's turn; slots beyond that take turns. rows_at_once: padded prompt tokens of the answers that are written side
     by side. slots: adapters that are trained side by side. longest: tokens of a training sequence. None: no limit is
-    known. Raises ValueError, one line.
+    known. deadline: of the group that is at work, looked at before every step of training and of writing; training is
+    over by `training`, so that what has been learned can answer. Raises ValueError, one line.
     """
 
     activation_checkpointing: str = "auto"
@@ -44,6 +47,8 @@ class Limits:
     slots: int | None = None
     longest: int | None = None
     notes: list[str] = field(default_factory=list)  # what was given up since somebody asked
+    deadline: Deadline = field(default_factory=lambda: Deadline(None))
+    training: Deadline = field(default_factory=lambda: Deadline(None))
 
     def __post_init__(self):
         if self.activation_checkpointing not in CHECKPOINTING:

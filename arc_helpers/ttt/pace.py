@@ -77,6 +77,12 @@ def work(group: Sequence[Size], settings: TTTSettings) -> np.ndarray:
     )
 
 
+def training_share(group: Sequence[Size], settings: TTTSettings, costs: Costs = UNITS) -> float:
+    """How much of a group's time its training may take; a tenth at least is for its answers."""
+    parts = work(group, settings) * np.array(dataclasses.astuple(costs))
+    return min(0.9, float(parts[:2].sum() / parts.sum()))
+
+
 def forecast(groups: Iterable[Sequence[Size]], settings: TTTSettings, costs: Costs) -> float:
     """Seconds that groups take on one device, one after another."""
     return sum(float(work(group, settings) @ np.array(dataclasses.astuple(costs))) for group in groups)
@@ -171,6 +177,13 @@ class Pace:
         settings = self._plan()
         self._started[key] = self._waiting.pop(key), settings
         return settings
+
+    def deadline_for(self, group: Sequence[Task]) -> Deadline:
+        """By when a group that is started now must end: with the run. But where every group should have its share, the
+        first ones, of which nobody knows how long they take, get twice theirs at most."""
+        if not self.replan or self._known or not self._waiting:
+            return self.deadline
+        return self.deadline.fraction(min(1.0, 2 * self.devices / (len(self._waiting) + 1)))
 
     def fits(self, group: Sequence[Task]) -> bool:
         """Whether a group can still be done in time, with the settings that it would get."""

@@ -66,7 +66,8 @@ def solve_tasks(
 
     Each result is in results/<id>.json, submission.json, predictions/<id>.txt and tasks.jsonl before the next group
     starts. A group that does not fit into the deadline, by what the groups before took, is not started: its tasks keep
-    their fallback attempts and are listed as out of time; no task is trained less than the settings say.
+    their fallback attempts and are listed as out of time. One that takes longer than expected, such as the first, stops
+    training while there is time to answer, and writing when there is none: a note says so.
 
     replan: instead, every group is given as many steps and views as leave time for those after it (`pace.best_fit`),
     with a note where that is less than the settings say: for a scored run, in which every task should have its share.
@@ -146,6 +147,7 @@ def _solve_here(lm: LoadedLM, groups: Sequence[Sequence[Task]], pace: Pace, erro
         results, before = [], pace.deadline.left
         if pace.fits(group):
             given = pace.settings_for(group)
+            limits.deadline = pace.deadline_for(group)
             solve = lambda part, given=given: solve_group(lm, part, given, on_losses, limits)  # noqa: E731
             results = solve_or_split(solve, group, pace.deadline, errors)
             pace.took(group, before - pace.deadline.left)

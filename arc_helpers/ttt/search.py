@@ -1,14 +1,14 @@
 """Several answers to each prompt: all that are likely enough, or those that a beam finds."""
 
 import math
-import time
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from arc_helpers.ttt.decode import Generated, Writing, generate_with_lora, settled
+from arc_helpers.runs import Deadline
+from arc_helpers.ttt.decode import NO_DEADLINE, Generated, Writing, generate_with_lora, settled
 from arc_helpers.ttt.multilora import MultiLoRAModel
 
 STRATEGIES = ("greedy", "beam", "dfs")
@@ -25,17 +25,19 @@ def answers_with_lora(
     min_prob: float = 0.1,
     max_seconds: float | None = None,
     counts: Counter | None = None,
+    deadline: Deadline = NO_DEADLINE,
 ) -> list[list[Generated]]:
     """Answers to each prompt by one of `STRATEGIES`, likeliest first: the greedy one alone, a beam of `width`, or all
-    that reach `min_prob`. Raises ValueError, one line, on another strategy."""
+    that reach `min_prob`. deadline: looked at before every token; what is not at its end by then is unfinished. Raises
+    ValueError, one line, on another strategy."""
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy = {strategy!r}: must be one of {', '.join(STRATEGIES)}")
     asked = (model, prompts, slots, max_new_tokens)
     if strategy == "beam":
-        return beam_with_lora(*asked, width=width, max_seconds=max_seconds)
+        return beam_with_lora(*asked, width=width, max_seconds=max_seconds, deadline=deadline)
     if strategy == "dfs":
-        return search_with_lora(*asked, min_prob=min_prob, max_seconds=max_seconds, counts=counts)
-    return [[answer] for answer in generate_with_lora(*asked)]
+        return search_with_lora(*asked, min_prob=min_prob, max_seconds=max_seconds, counts=counts, deadline=deadline)
+    return [[answer] for answer in generate_with_lora(*asked, deadline=deadline)]
 
 
 def search_with_lora(
@@ -49,6 +51,7 @@ def search_with_lora(
     max_candidates: int = 16,
     max_seconds: float | None = None,
     counts: Counter | None = None,
+    deadline: Deadline = NO_DEADLINE,
 ) -> list[list[Generated]]:
     """Every answer to each prompt with a probability of at least `min_prob`, likeliest first; arguments as in
     `generate_with_lora`.
@@ -72,7 +75,7 @@ def search_with_lora(
     for name, value in (("max_rows", max_rows), ("max_candidates", max_candidates)):
         if value < 1:
             raise ValueError(f"{name} = {value}: must be >= 1")
-    limits = (math.log(min_prob), max_rows, max_candidates, max_seconds)
+    limits = (math.log(min_prob), max_rows, max_candidates, max_seconds, deadline)
     with model.attached():  # once, not once a token
         return _search(model, prompts, slots, max_new_tokens, *limits, Counter() if counts is None else counts)
 
@@ -85,6 +88,7 @@ def beam_with_lora(
     *,
     width: int,
     max_seconds: float | None = None,
+    deadline: Deadline = NO_DEADLINE,
 ) -> list[list[Generated]]:
     """Up to `width` answers to each prompt, likeliest first, from the `width` likeliest prefixes at every step.
 
@@ -94,16 +98,19 @@ def beam_with_lora(
     if width < 1:
         raise ValueError(f"width = {width}: must be >= 1")
     with model.attached():
-        return _search(model, prompts, slots, max_new_tokens, -math.inf, width, width, max_seconds, Counter())
+        return _search(model, prompts, slots, max_new_tokens, -math.inf, width, width, max_seconds, deadline, Counter())
 
 
 @torch.no_grad()
 def _search(
-    model, prompts, slots, max_new_tokens, lowest, max_rows, max_candidates, max_seconds, counts
+    model, prompts, slots, max_new_tokens, lowest, max_rows, max_candidates, max_seconds, hard, counts
 ) -> list[list[Generated]]:
     """What both do, for answers with a natural log-probability of at least `lowest`."""
     device, end = model.lm.device, model.lm.prompt_form.end
-    deadline = math.inf if max_seconds is None else time.monotonic() + max_seconds
+    if hard.passed:
+        return [[Generated([], -math.inf, False)] for _ in prompts]
+    # the last part of the time is for the greedy answers
+    soft = hard.fraction(0.7) if max_seconds is None else Deadline(max_seconds)
     found: list[list[Generated]] = [[] for _ in prompts]
     greedy_answers: dict[int, Generated] = {}
     floors = [lowest] * len(prompts)  # below it no answer can be among the best any more
@@ -112,13 +119,17 @@ def _search(
     logprob = torch.zeros(len(prompts), dtype=torch.float64, device=device)
     greedy = torch.ones(len(prompts), dtype=torch.bool, device=device)  # whether a row is the greedy answer so far
     while owner:
+        if hard.passed:
+            for row in [row for row, own in enumerate(greedy.tolist()) if own]:
+                greedy_answers[owner[row]] = writing.cut(row, logprob[row].item())
+            break
         scores = writing.scores()
         totals = logprob[:, None] + scores  # [N, V]
         is_greedy = torch.zeros_like(scores, dtype=torch.bool)
         is_greedy[torch.arange(len(owner), device=device), scores.argmax(dim=1)] = greedy
         likely = totals >= torch.tensor([floors[i] for i in owner], dtype=torch.float64, device=device)[:, None]
         likely &= scores.isfinite()  # the forbidden ones reach a floor of −inf
-        if time.monotonic() > deadline:
+        if soft.passed:
             counts["late"] += int((likely & ~is_greedy).sum())
             likely = is_greedy
         parents, tokens = (likely | is_greedy).nonzero(as_tuple=True)  # ordered by row

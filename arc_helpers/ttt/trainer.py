@@ -183,6 +183,9 @@ class MultiLoraTrainer:
         step = 0
         with Meter(self.device) as meter:
             while queue or running:
+                if self.limits.training.passed:
+                    for run in (*running.values(), *queue):
+                        run.stop()
                 while queue and free:
                     running[free[0]] = queue.popleft()
                     self._load(free[0], running[free[0]])
@@ -374,6 +377,12 @@ class _Run:
         if self.drawn is None:
             self.drawn = [next(self.draws) for _ in range(batch)]
         return self.drawn
+
+    def stop(self) -> None:
+        """There is no time left: end with what has been learned."""
+        if self.state is SlotState.ACTIVE:
+            self.state = SlotState.FINISHED
+            self.notes.append(f"out of time: trained for {len(self.losses)} of {self.job.steps} steps")
 
     def look(self, patience: int, batch: int, weights: Tensor) -> None:
         """Take in the losses of a round that ends with this step; stop after `patience` steps without a new low.

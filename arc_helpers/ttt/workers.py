@@ -25,11 +25,16 @@ from arc_helpers.ttt.limits import Limits, release
 from arc_helpers.ttt.result import TaskResult
 from arc_helpers.ttt.settings import TTTSettings
 
+GRACE, LEAST, SLOWER = 60.0, 600.0, 20  # seconds after its deadline, or times the longest group: then one is hung
 LIVES = 3  # how often a group is tried, and an actor started, before the loss counts as their own fault
 
 
 class WorkersError(ValueError):
     """The workers that were asked for cannot be had. One line."""
+
+
+class Hung(RuntimeError):
+    """An actor has given no answer long after its time."""
 
 
 @contextmanager
@@ -74,6 +79,7 @@ class Worker:
             errors = Path(folder) / "errors.log"
             errors.touch()
             self.limits = self.limits or Limits.of(settings)
+            self.limits.deadline = deadline
             solve = partial(solve_group, self.lm, settings=settings, limits=self.limits)
             results = solve_or_split(solve, group, deadline, errors)
             return results, errors.read_text(encoding="utf-8"), time.monotonic() - began
@@ -86,6 +92,7 @@ class _Order:
     actor: Any
     group: Sequence[Task] = ()
     lives: int = 0
+    due: float = math.inf  # on the monotonic clock: later, it counts as hung
 
 
 def solve_on_workers(
@@ -107,6 +114,7 @@ def solve_on_workers(
     deadline has no results.
 
     A group whose actor is lost is done again by another, in all LIVES times; then its tasks have that as their error.
+    An actor that gives no answer long after its time is ended, and counts as lost; its group is tried once elsewhere.
     settings_for(group) is asked when a group is given to an actor; took(group, seconds) is told how long it took, and
     say(line) what is not as asked. address: of a running Ray cluster; None starts Ray on this machine. Tracebacks are
     appended to the file `errors`. Raises WorkersError where there is no Ray, no device, or no actor that lives.
@@ -133,11 +141,13 @@ def solve_on_workers(
                 continue
             if isinstance(answer, Exception):
                 line = f"the worker of {', '.join(task.id for task in order.group)} was lost ({_in_a_line(answer)})"
-                if order.lives > 1:
+                lives = min(order.lives, 2) if isinstance(answer, Hung) else order.lives
+                if lives > 1:
                     say(f"{line}: done again by another")
-                    queue.appendleft((order.group, order.lives - 1))
+                    queue.appendleft((order.group, lives - 1))
                     continue
-                answer = [TaskResult(task.id, error=f"{line}, {LIVES} times") for task in order.group], "", 0.0
+                often = "twice" if isinstance(answer, Hung) else f"{LIVES} times"
+                answer = [TaskResult(task.id, error=f"{line}, {often}") for task in order.group], "", 0.0
             results, tracebacks, seconds = answer
             if tracebacks:
                 with open(errors, "a", encoding="utf-8") as file:
@@ -165,6 +175,7 @@ class _Crew:
         self._owed: dict[Any, _Order] = {}
         self.idle: list[Any] = []
         self._stillborn = 0
+        self._longest = 0.0  # seconds of a group so far
 
     @contextmanager
     def given(self, lm: LoadedLM) -> Iterator[None]:
@@ -188,15 +199,17 @@ class _Crew:
     def give(self, group: Sequence[Task], lives: int, settings: TTTSettings, seconds: float) -> None:
         """Let an idle actor solve a group."""
         actor = self.idle.pop()
-        self._owed[actor.solve.remote(group, settings, seconds)] = _Order(actor, group, lives)
+        due = time.monotonic() + min(seconds + GRACE, max(LEAST, SLOWER * self._longest or math.inf))
+        self._owed[actor.solve.remote(group, settings, seconds)] = _Order(actor, group, lives, due)
 
     def wait(self, seconds: float | None) -> tuple[_Order, Any]:
         """The next order that is answered, and its answer, or the error that ended its actor; another one is then
         hired. Without an order where none is answered in time."""
-        limit = seconds if seconds is not None and math.isfinite(seconds) else None
-        done, _ = self.ray.wait(list(self._owed), timeout=limit)
+        left = min((order.due for order in self._owed.values()), default=math.inf) - time.monotonic()
+        limit = min(math.inf if seconds is None else seconds, max(0.0, left))
+        done, _ = self.ray.wait(list(self._owed), timeout=limit if math.isfinite(limit) else None)
         if not done:
-            return _Order(None), None
+            return self._hung()
         order = self._owed.pop(done[0])
         try:
             answer = self.ray.get(done[0])
@@ -206,7 +219,19 @@ class _Crew:
             return order, error
         self.idle.append(order.actor)
         self._stillborn = 0
+        if order.group:
+            self._longest = max(self._longest, answer[2])
         return order, answer
+
+    def _hung(self) -> tuple[_Order, Any]:
+        """The order that is long after its time, and that as its error; its actor is ended, and another one hired."""
+        for ref, order in self._owed.items():
+            if order.due <= time.monotonic():
+                del self._owed[ref]
+                self.ray.kill(order.actor)
+                self.hire()
+                return order, Hung("it gave no answer long after its time")
+        return _Order(None), None
 
     def dismiss(self) -> None:
         """End all actors: their devices are free again."""

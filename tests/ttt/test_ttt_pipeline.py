@@ -11,7 +11,7 @@ from arc_helpers.arc import Pair, SubmissionWriter, Task, TaskFault, num_tests_o
 from arc_helpers.runs import Deadline, DeviceChoice, RunLog, read_jsonl
 from arc_helpers.ttt import answer, pipeline, pools
 from arc_helpers.ttt.answer import answer_group
-from arc_helpers.ttt.decode import Generated
+from arc_helpers.ttt.decode import Generated, Writing
 from arc_helpers.ttt.group import solve_group
 from arc_helpers.ttt.grouping import training_length
 from arc_helpers.ttt.journal import ResumeError
@@ -374,14 +374,49 @@ def timed_run(folder, gridlm, tasks, monkeypatch, budget, **options):
 
     def slow(lm, group, settings, on_losses, limits):
         started.append([task.id for task in group])
+        results = original(lm, group, settings, on_losses, limits)
         clock.now += sum(seconds_of(task, lm, settings) for task in group)
-        return original(lm, group, settings, on_losses, limits)
+        return results
 
     monkeypatch.setattr(pipeline, "solve_group", slow)
     settings = dataclasses.replace(QUICK, k=1)
     run = Run(folder, gridlm, tasks, settings, deadline=Deadline(budget, clock), **options)
     monkeypatch.undo()
     return run, started
+
+
+def test_the_clock_is_looked_at_in_every_step(gridlm, tasks, tmp_path):
+    """Training ends when there is just time to answer, and what has been learned answers."""
+    clock = Clock()
+
+    def tick(losses):
+        clock.now += 0.02
+
+    settings = dataclasses.replace(QUICK, k=3, steps=100)
+    run = Run(tmp_path, gridlm, tasks, settings, deadline=Deadline(1, clock), on_losses=tick)
+    trained = [len(result.losses) for result in run.results.values()]
+    assert len(trained) == 3 and all(20 < steps < 50 for steps in trained)
+    for task_id, steps in zip(run.results, trained, strict=True):
+        assert f"out of time: trained for {steps} of 100 steps" in run.lines[task_id]["notes"]
+    assert any(all(result.ranked) for result in run.results.values())
+    assert validate_submission(run.folder / "submission.json", run.num_tests) == []
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "beam", "dfs"])
+def test_the_clock_is_looked_at_before_every_token(gridlm, tasks, tmp_path, monkeypatch, strategy):
+    clock, pushed, push = Clock(), [], Writing.push
+
+    def slow(self, tokens):
+        clock.now += 1
+        pushed.append(clock.now)
+        push(self, tokens)
+
+    monkeypatch.setattr(Writing, "push", slow)
+    settings = dataclasses.replace(QUICK, k=3, steps=0, strategy=strategy)
+    run = Run(tmp_path, gridlm, tasks, settings, deadline=Deadline(2, clock))
+    assert pushed == [1, 2], "not a token more"
+    assert all("out of time" in run.lines[task_id]["notes"][0] for task_id in run.results)
+    assert validate_submission(run.folder / "submission.json", run.num_tests) == []
 
 
 def test_a_group_that_does_not_fit_is_not_started(gridlm, tasks, tmp_path, monkeypatch):

@@ -70,6 +70,45 @@ def actors(state: str = "") -> list[psutil.Process]:
     return found
 
 
+def test_an_actor_that_hangs_is_ended_and_its_group_tried_once_elsewhere(gridlm, tasks, tmp_path, monkeypatch):
+    monkeypatch.setattr("arc_helpers.ttt.workers.GRACE", 3.0)
+    gone = tmp_path / "tries"
+    gone.touch()
+
+    class Hanging:
+        def __init__(self, lm, device):
+            pass
+
+        def ready(self):
+            pass
+
+        def solve(self, group, settings, seconds):
+            began = time.monotonic()
+            if group[0].id != "mirror":
+                return [TaskResult(task.id) for task in group], "", time.monotonic() - began
+            with open(gone, "a") as file:
+                file.write("x")
+            time.sleep(600)
+
+    said, began = [], time.monotonic()
+    done = solve_on_workers(
+        gridlm,
+        [[task] for task in tasks[:3]],
+        lambda group: SETTINGS,
+        workers=2,
+        errors=tmp_path / "errors.log",
+        deadline=Deadline(15),
+        fits=lambda group: True,
+        say=said.append,
+        worker=Hanging,
+    )
+    results = {group[0].id: results for group, results in done}
+    assert time.monotonic() - began < 120 and gone.read_text() == "xx"
+    assert set(results) == {"mirror", "fill", "first"} and not results["fill"][0].error
+    assert "it gave no answer long after its time" in results["mirror"][0].error
+    assert results["mirror"][0].error.endswith(", twice") and len(said) == 1 and "done again by another" in said[0]
+
+
 def test_two_workers_answer_as_one_process(gridlm, tasks, tmp_path):
     """Of three workers on two CPUs two remain; and a task that fails costs itself only, there as here."""
     broken = Task("broken", (), tasks[0].test)  # nothing to learn from; no reader lets this through
