@@ -4,20 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from kaggle_wheels import USER, empty_wheels
 
 from arc_helpers.kaggle import bundle
 from arc_helpers.runs import env
 
-USER = "somebody"
 COMPETITION = "arc-prize-2026-arc-agi-2"
-
-
-def empty_wheels(folder: Path, versions: dict, python: str) -> dict:
-    """What `wheels.fetch` does, without pip."""
-    found = {name: folder / f"{name}-{version}-py3-none-any.whl" for name, version in versions.items()}
-    for path in found.values():
-        path.write_bytes(path.name.encode())
-    return found
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from conftest import USER, empty_wheels
+from kaggle_wheels import USER, empty_wheels
 
 from arc_helpers.kaggle import bundle, effective
 from arc_helpers.kaggle.kernels import read_table
