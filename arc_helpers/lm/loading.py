@@ -1,7 +1,7 @@
 """Load any Hugging Face causal LM for grids: local folders, 4-bit or not, on a GPU or a CPU."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class LoadedLM:
     def positions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Position ids of whole, left-padded sequences [B, T]: [B, T], or [B, T, 3] for a GridLM."""
         if hasattr(self.model, "grid_positions"):
-            return self.model.grid_positions(input_ids)
+            return _unpadded_positions(self.model.grid_positions, input_ids, attention_mask)
         return (attention_mask.long().cumsum(dim=-1) - 1).clamp_min(0)
 
     def hidden(self, input_ids: Tensor | None = None, **inputs) -> Any:
@@ -58,6 +58,15 @@ class LoadedLM:
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [..., V] of the decoder's output [..., H], as the model itself makes them."""
         return finished(self.model.config, self.head(hidden.to(self.head.weight.dtype)))
+
+
+def _unpadded_positions(grid_positions: Callable[[Tensor], Tensor], ids: Tensor, mask: Tensor) -> Tensor:
+    """Positions [B, T, 3] of left-padded ids [B, T] as they are without the padding: where no token starts a document,
+    cells are counted from the first one."""
+    padding = (mask.cumsum(dim=1) == 0).sum(dim=1, keepdim=True)  # [B, 1]
+    index = torch.arange(ids.shape[1], device=ids.device)
+    found = grid_positions(ids.gather(1, (index + padding) % ids.shape[1]))
+    return found.gather(1, ((index - padding) % ids.shape[1])[..., None].expand(found.shape))
 
 
 def load_causal_lm(

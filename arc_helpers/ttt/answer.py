@@ -1,6 +1,6 @@
 """From trained adapters to two attempts: every test input in every view, turned back, ranked."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -8,11 +8,13 @@ import numpy as np
 
 from arc_helpers.arc import FALLBACK, Task, Transform, as_grid
 from arc_helpers.lm.loading import LoadedLM
+from arc_helpers.lm.memory import free_bytes, is_out_of_memory
 from arc_helpers.lm.prompt import Encoded, TaskTooLong
 from arc_helpers.ttt.decode import Generated
 from arc_helpers.ttt.limits import Limits, rows_that_fit
 from arc_helpers.ttt.multilora import MultiLoRAModel
 from arc_helpers.ttt.pools import questions
+from arc_helpers.ttt.reading import KEPT, Reading
 from arc_helpers.ttt.result import TaskResult
 from arc_helpers.ttt.score import score_answers
 from arc_helpers.ttt.search import answers_with_lora
@@ -59,8 +61,9 @@ def answer_group(
     too_long = {at for at, own in jobs.items() if not own}
     candidates: dict[tuple[int, int], list[Candidate]] = {}
     answered: list[_Job] = []
+    reading = Reading(model, KEPT * free_bytes(model.lm.device) if settings.select == "product" else 0.0)
     while waiting := [job for own in jobs.values() for job in own]:
-        for job, answers in zip(waiting, _decoded(model, waiting, settings, limits), strict=True):
+        for job, answers in zip(waiting, _decoded(reading, waiting, settings, limits), strict=True):
             if answers is not None:
                 answered.append(job)
                 candidates.setdefault(job.at, []).extend(_candidates(model.lm, job, answers))
@@ -79,7 +82,7 @@ def answer_group(
         for result in results:
             result.notes.append("out of time: not all views were read; ranked by votes")
     elif settings.select == "product":
-        _rank_by_product(model, answered, results, limits)
+        _rank_by_product(reading, answered, results, limits)
         for slot, i in candidates:
             task, ranked = tasks[slot], results[slot].ranked
             ranked[i] = same_size_first(ranked[i], task.train, task.test[i].input)
@@ -88,32 +91,47 @@ def answer_group(
     return [at for at in asked if at not in candidates and at not in too_long]
 
 
-def _decoded(model: MultiLoRAModel, jobs: Sequence[_Job], settings: TTTSettings, limits: Limits):
+def _decoded(reading: Reading, jobs: Sequence[_Job], settings: TTTSettings, limits: Limits):
     """The answers to each job, None where it does not fit into the memory: not even the greedy one."""
 
     def decode(strategy: str, some: Sequence[_Job]) -> list[list[Generated]]:
         return answers_with_lora(
             strategy,
-            model,
+            reading.model,
             [j.prompt.input_ids for j in some],
             [j.slot for j in some],
             [j.room for j in some],
             min_prob=settings.min_prob,
             deadline=limits.deadline,
+            reading=reading,
         )
 
     lengths = [len(job.prompt) for job in jobs]
-    most = rows_that_fit(model.lm, settings, max(lengths), max(job.room for job in jobs))
-    found = limits.in_pieces(jobs, lengths, partial(decode, settings.strategy), most)
+    most = rows_that_fit(reading.model.lm, settings, max(lengths), max(job.room for job in jobs))
+    found = limits.in_pieces(jobs, lengths, _or_forget(reading, partial(decode, settings.strategy)), most)
     alone = [i for i, answers in enumerate(found) if answers is None]
     if alone and settings.strategy != "greedy":
         limits.say("the greedy answer alone, where a search did not fit")
         greedy = limits.in_pieces(
-            [jobs[i] for i in alone], [lengths[i] for i in alone], partial(decode, "greedy"), most
+            [jobs[i] for i in alone], [lengths[i] for i in alone], _or_forget(reading, partial(decode, "greedy")), most
         )
         for i, answers in zip(alone, greedy, strict=True):
             found[i] = answers
     return found
+
+
+def _or_forget(reading: Reading, work: Callable) -> Callable:
+    """The same work; where memory runs out, what the reading keeps is given up before less is tried at once."""
+
+    def tried(some: Sequence) -> Sequence:
+        try:
+            return work(some)
+        except Exception as error:
+            if is_out_of_memory(error):
+                reading.forget()
+            raise
+
+    return tried
 
 
 def _candidates(lm: LoadedLM, job: _Job, answers: Sequence[Generated]) -> Iterator[Candidate]:
@@ -125,12 +143,10 @@ def _candidates(lm: LoadedLM, job: _Job, answers: Sequence[Generated]) -> Iterat
             yield Candidate(job.view.inverse.grid(grid), job.view.name, mean)
 
 
-def _rank_by_product(
-    model: MultiLoRAModel, jobs: Sequence[_Job], results: Sequence[TaskResult], limits: Limits
-) -> None:
+def _rank_by_product(reading: Reading, jobs: Sequence[_Job], results: Sequence[TaskResult], limits: Limits) -> None:
     """Score every candidate of a test input in all of its views, and order them by the sum. A view for which there is
     no memory counts for none of them."""
-    form = model.lm.prompt_form
+    form = reading.model.lm.prompt_form
     answers = [
         [np.append(form.grid_ids(job.view.grid(r.grid)), form.end) for r in results[job.slot].ranked[job.test_index]]
         for job in jobs
@@ -140,10 +156,10 @@ def _rank_by_product(
         if limits.deadline.passed:
             return [None] * len(some)
         prompts, slots = [jobs[i].prompt.input_ids for i in some], [jobs[i].slot for i in some]
-        return score_answers(model, prompts, slots, [answers[i] for i in some])
+        return score_answers(reading.model, prompts, slots, [answers[i] for i in some], reading=reading)
 
     lengths = [len(job.prompt) * max(1, len(own)) for job, own in zip(jobs, answers, strict=True)]
-    scores = limits.in_pieces(range(len(jobs)), lengths, score)
+    scores = limits.in_pieces(range(len(jobs)), lengths, _or_forget(reading, score))
     by_test: dict[tuple[int, int], list[np.ndarray]] = {}
     for job, found in zip(jobs, scores, strict=True):
         if found is not None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
 
 from arc_helpers.lm.grammar import GridGrammar
 from arc_helpers.runs import Deadline
 from arc_helpers.ttt.multilora import MultiLoRAModel
+from arc_helpers.ttt.reading import Reading
 
 NO_DEADLINE = Deadline(None)
 
@@ -34,19 +34,21 @@ def generate_with_lora(
     *,
     use_cache: bool = True,
     deadline: Deadline = NO_DEADLINE,
+    reading: Reading | None = None,
 ) -> list[Generated]:
     """Greedy answers to prompts (int64 [T] each), row i with adapter slots[i] and at most max_new_tokens[i] tokens.
 
     Only tokens that keep the answer a rectangle of at most 30 × 30 are possible (`GridGrammar`). Rows that have
     ended leave the batch. deadline: looked at before every token; what is not at its end by then is unfinished.
-    `use_cache=False` runs every step on the whole sequences: slow, the tests' reference.
+    reading: what reads the prompts, or has read them already. `use_cache=False` runs every step on the whole sequences:
+    slow, the tests' reference.
     """
     if deadline.passed:
         return [Generated([], -math.inf, False) for _ in prompts]
     end = model.lm.prompt_form.end
     answers: dict[int, Generated] = {}
     owner = list(range(len(prompts)))  # which prompt each row of the batch belongs to
-    writing = Writing(model, prompts, slots, use_cache=use_cache)
+    writing = Writing(model, prompts, slots, use_cache=use_cache, reading=reading)
     logprobs = torch.zeros(len(prompts), dtype=torch.float64, device=model.lm.device)
     with model.attached():  # once, not once a token
         while owner:
@@ -75,7 +77,13 @@ class Writing:
     drops, reorders or repeats rows."""
 
     def __init__(
-        self, model: MultiLoRAModel, prompts: Sequence[np.ndarray], slots: Sequence[int], *, use_cache: bool = True
+        self,
+        model: MultiLoRAModel,
+        prompts: Sequence[np.ndarray],
+        slots: Sequence[int],
+        *,
+        use_cache: bool = True,
+        reading: Reading | None = None,
     ):
         lm = model.lm
         self.model = model
@@ -83,8 +91,10 @@ class Writing:
         self.slots = list(slots)
         self.adapters = model.rows(self.slots)
         self.grammar = GridGrammar(len(prompts), lm.prompt_form, lm.head.weight.shape[0], lm.device)
-        self.cache = Cache(layer_class_to_replicate=RoomyLayer) if use_cache else None
-        self.positions = lm.positions(self.ids, self.mask)  # of the tokens that the cache has not yet: [N, n(, 3)]
+        self.cache = (reading or Reading(model)).cache(prompts, self.slots) if use_cache and prompts else None
+        unread = slice(None) if self.cache is None else slice(-1, None)
+        # of the tokens that the cache has not yet: [N, n(, 3)]
+        self.positions = lm.positions(self.ids, self.mask)[:, unread]
         self.start = self.ids.shape[1]
 
     @property
@@ -138,46 +148,6 @@ class Writing:
         if last.dim() == 2:
             return last + 1
         return self.model.lm.model.next_position(self.ids[:, -1:], last)
-
-
-class RoomyLayer(DynamicLayer):
-    """A layer's keys and values in buffers with room for more: only what is new or moves is copied.
-
-    `DynamicLayer` concatenates: it copies the whole cache for every token, half of a step's time on a CPU.
-    """
-
-    room = 64  # tokens
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
-        """Append [N, heads, n, d]; returns all keys and values so far, views of the buffers."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-            self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
-            self.buffers = self.keys, self.values
-        rows, old = len(key_states), self.keys.shape[2]
-        new = old + key_states.shape[2]
-        if new > self.buffers[0].shape[2]:
-            self._reserve(rows, new + self.room)
-        self.keys, self.values = (buffer[:rows, :, :new] for buffer in self.buffers)
-        self.keys[:, :, old:], self.values[:, :, old:] = key_states, value_states
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """Go on with these rows [n]; those that stay where they are are not copied."""
-        rows, length = len(indices), self.keys.shape[2]
-        moved = (indices != torch.arange(rows, device=indices.device)).nonzero()[:, 0]
-        keys, values = self.keys[indices[moved]], self.values[indices[moved]]
-        if rows > len(self.buffers[0]):
-            self._reserve(rows + rows // 4, self.buffers[0].shape[2])
-        self.keys, self.values = (buffer[:rows, :, :length] for buffer in self.buffers)
-        self.keys[moved], self.values[moved] = keys, values
-
-    def _reserve(self, rows: int, length: int) -> None:
-        """Larger buffers that begin with what there is."""
-        states = self.keys, self.values
-        self.buffers = tuple(x.new_empty(rows, x.shape[1], length, x.shape[3]) for x in states)
-        for buffer, x in zip(self.buffers, states, strict=True):
-            buffer[: len(x), :, : x.shape[2]] = x
 
 
 def settled(parents: Sequence[int]) -> list[int]:

@@ -1,5 +1,6 @@
 """How likely each candidate answer is under each view: what a product of experts multiplies."""
 
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,8 +9,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from arc_helpers.lm.prompt import IGNORE, Encoded
 from arc_helpers.ttt.cache import answer_logits
-from arc_helpers.ttt.decode import left_pad
 from arc_helpers.ttt.multilora import MultiLoRAModel
+from arc_helpers.ttt.reading import Reading
 
 
 @torch.no_grad()
@@ -28,58 +29,50 @@ def score_answers(
     answers: Sequence[Sequence[np.ndarray]],
     *,
     max_rows: int = 64,
+    reading: Reading | None = None,
 ) -> list[np.ndarray]:
     """Log-probability (natural, summed over tokens) of every answer to every prompt: float64 [len(answers[i])] each.
 
-    prompts[i] (int64 [T]) is read once with adapter slots[i], and its KV cache then shared by its answers[i] (int64
-    [n] each, end token included). Probabilities are over the tokens an answer may hold. At most about `max_rows`
-    answers are scored at a time.
+    prompts[i] (int64 [T]) is read once with adapter slots[i], unless `reading` has done so, and its KV cache then
+    shared by its answers[i] (int64 [n] each, end token included). Probabilities are over the tokens an answer may hold.
+    At most about `max_rows` answers are scored at a time, to prompts of one length.
     """
+    reading = reading or Reading(model)
     scores: list[np.ndarray] = [np.empty(0)] * len(prompts)
-    waiting = [i for i in range(len(prompts)) if answers[i]]
+    waiting = deque(sorted((i for i in range(len(prompts)) if answers[i]), key=lambda i: len(prompts[i])))
     while waiting:
-        chosen, rows = [], 0
-        while waiting and (not chosen or rows + len(answers[waiting[0]]) <= max_rows):
-            rows += len(answers[waiting[0]])
-            chosen.append(waiting.pop(0))
+        chosen = [waiting.popleft()]
+        rows, length = len(answers[chosen[0]]), len(prompts[chosen[0]])
+        while waiting and len(prompts[waiting[0]]) == length and rows + len(answers[waiting[0]]) <= max_rows:
+            chosen.append(waiting.popleft())
+            rows += len(answers[chosen[-1]])
         found = _score_batch(
-            model, [prompts[i] for i in chosen], [slots[i] for i in chosen], [answers[i] for i in chosen]
+            reading, [prompts[i] for i in chosen], [slots[i] for i in chosen], [answers[i] for i in chosen]
         )
         for i in chosen:
             scores[i], found = found[: len(answers[i])], found[len(answers[i]) :]
     return scores
 
 
-def _score_batch(model: MultiLoRAModel, prompts, slots, answers) -> np.ndarray:
-    lm = model.lm
-    ids, mask = left_pad(prompts, lm.prompt_form.pad, lm.device)
-    slot_of = torch.tensor(list(slots), device=lm.device)
-    counts = torch.tensor([len(a) for a in answers], device=lm.device)
-    positions = lm.positions(ids, mask)
-    read = ids.shape[1] - 1  # the last prompt token is read with the answers: its state predicts their first token
-    cache = model.hidden(
-        ids[:, :read],
-        slot_of,
-        attention_mask=mask[:, :read],
-        position_ids=positions[:, :read],
-        use_cache=True,
-    ).past_key_values
-    cache.batch_select_indices(torch.arange(len(prompts), device=lm.device).repeat_interleave(counts))
-    ids, mask, slot_of = (x.repeat_interleave(counts, dim=0) for x in (ids, mask, slot_of))
-    labels = pad_sequence([torch.from_numpy(a) for own in answers for a in own], True, IGNORE).to(lm.device)
-    written = labels.masked_fill(labels == IGNORE, lm.prompt_form.pad)
-    ids = torch.cat([ids, written], dim=1)
-    mask = torch.cat([mask, torch.ones_like(written)], dim=1)  # padding behind an answer is never looked back at
+def _score_batch(reading: Reading, prompts, slots, answers) -> np.ndarray:
+    """Of prompts of one length: what is padded stands behind the answers, and nothing is masked."""
+    model, lm = reading.model, reading.model.lm
+    counts = [len(own) for own in answers]
+    cache = reading.cache(prompts, slots, counts)
+    labels = pad_sequence([torch.from_numpy(a) for own in answers for a in own], True, IGNORE)
+    asked = torch.from_numpy(np.repeat(np.stack(prompts), counts, axis=0))
+    ids = torch.cat([asked, labels.masked_fill(labels == IGNORE, lm.prompt_form.pad)], dim=1).to(lm.device)
+    labels, read = labels.to(lm.device), asked.shape[1] - 1
+    rows = model.rows(np.repeat(slots, counts).tolist())
     hidden = model.hidden(
         ids[:, read:-1],
-        slot_of,
-        attention_mask=mask[:, :-1],
-        position_ids=lm.positions(ids, mask)[:, read:-1],
+        rows,
+        position_ids=lm.positions(ids, torch.ones_like(ids))[:, read:-1],
         past_key_values=cache,
         use_cache=True,
     ).last_hidden_state
     legal = torch.tensor(lm.prompt_form.answer_ids, device=lm.device)
-    logits = model.logits(hidden, slot_of)
+    logits = model.logits(hidden, rows)
     normaliser = logits[..., legal].logsumexp(dim=-1)
     chosen = logits.gather(2, labels.clamp_min(0)[..., None]).squeeze(-1) - normaliser
     return torch.where(labels == IGNORE, 0.0, chosen).double().sum(dim=1).cpu().numpy()

@@ -10,6 +10,7 @@ import torch
 from arc_helpers.runs import Deadline
 from arc_helpers.ttt.decode import NO_DEADLINE, Generated, Writing, generate_with_lora, settled
 from arc_helpers.ttt.multilora import MultiLoRAModel
+from arc_helpers.ttt.reading import Reading
 
 STRATEGIES = ("greedy", "beam", "dfs")
 
@@ -26,18 +27,19 @@ def answers_with_lora(
     max_seconds: float | None = None,
     counts: Counter | None = None,
     deadline: Deadline = NO_DEADLINE,
+    reading: Reading | None = None,
 ) -> list[list[Generated]]:
     """Answers to each prompt by one of `STRATEGIES`, likeliest first: the greedy one alone, a beam of `width`, or all
     that reach `min_prob`. deadline: looked at before every token; what is not at its end by then is unfinished. Raises
     ValueError, one line, on another strategy."""
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy = {strategy!r}: must be one of {', '.join(STRATEGIES)}")
-    asked = (model, prompts, slots, max_new_tokens)
+    asked, common = (model, prompts, slots, max_new_tokens), {"deadline": deadline, "reading": reading}
     if strategy == "beam":
-        return beam_with_lora(*asked, width=width, max_seconds=max_seconds, deadline=deadline)
+        return beam_with_lora(*asked, width=width, max_seconds=max_seconds, **common)
     if strategy == "dfs":
-        return search_with_lora(*asked, min_prob=min_prob, max_seconds=max_seconds, counts=counts, deadline=deadline)
-    return [[answer] for answer in generate_with_lora(*asked, deadline=deadline)]
+        return search_with_lora(*asked, min_prob=min_prob, max_seconds=max_seconds, counts=counts, **common)
+    return [[answer] for answer in generate_with_lora(*asked, **common)]
 
 
 def search_with_lora(
@@ -52,6 +54,7 @@ def search_with_lora(
     max_seconds: float | None = None,
     counts: Counter | None = None,
     deadline: Deadline = NO_DEADLINE,
+    reading: Reading | None = None,
 ) -> list[list[Generated]]:
     """Every answer to each prompt with a probability of at least `min_prob`, likeliest first; arguments as in
     `generate_with_lora`.
@@ -77,7 +80,8 @@ def search_with_lora(
             raise ValueError(f"{name} = {value}: must be >= 1")
     limits = (math.log(min_prob), max_rows, max_candidates, max_seconds, deadline)
     with model.attached():  # once, not once a token
-        return _search(model, prompts, slots, max_new_tokens, *limits, Counter() if counts is None else counts)
+        counts = Counter() if counts is None else counts
+        return _search(model, prompts, slots, max_new_tokens, *limits, counts, reading)
 
 
 def beam_with_lora(
@@ -89,6 +93,7 @@ def beam_with_lora(
     width: int,
     max_seconds: float | None = None,
     deadline: Deadline = NO_DEADLINE,
+    reading: Reading | None = None,
 ) -> list[list[Generated]]:
     """Up to `width` answers to each prompt, likeliest first, from the `width` likeliest prefixes at every step.
 
@@ -98,12 +103,13 @@ def beam_with_lora(
     if width < 1:
         raise ValueError(f"width = {width}: must be >= 1")
     with model.attached():
-        return _search(model, prompts, slots, max_new_tokens, -math.inf, width, width, max_seconds, deadline, Counter())
+        limits = (-math.inf, width, width, max_seconds, deadline)
+        return _search(model, prompts, slots, max_new_tokens, *limits, Counter(), reading)
 
 
 @torch.no_grad()
 def _search(
-    model, prompts, slots, max_new_tokens, lowest, max_rows, max_candidates, max_seconds, hard, counts
+    model, prompts, slots, max_new_tokens, lowest, max_rows, max_candidates, max_seconds, hard, counts, reading
 ) -> list[list[Generated]]:
     """What both do, for answers with a natural log-probability of at least `lowest`."""
     device, end = model.lm.device, model.lm.prompt_form.end
@@ -114,7 +120,7 @@ def _search(
     found: list[list[Generated]] = [[] for _ in prompts]
     greedy_answers: dict[int, Generated] = {}
     floors = [lowest] * len(prompts)  # below it no answer can be among the best any more
-    writing = Writing(model, prompts, slots)
+    writing = Writing(model, prompts, slots, reading=reading)
     owner = list(range(len(prompts)))  # which prompt each row belongs to
     logprob = torch.zeros(len(prompts), dtype=torch.float64, device=device)
     greedy = torch.ones(len(prompts), dtype=torch.bool, device=device)  # whether a row is the greedy answer so far

@@ -13,8 +13,9 @@ from arc_helpers.lm.gridlm import GridLMConfig, GridLMForCausalLM
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.lm.prompt import encode
 from arc_helpers.lm.prompt_form import FORMS
-from arc_helpers.ttt.decode import Generated, RoomyLayer, generate_with_lora, settled
+from arc_helpers.ttt.decode import Generated, generate_with_lora, settled
 from arc_helpers.ttt.multilora import MultiLoRAModel
+from arc_helpers.ttt.reading import RoomyLayer
 
 SMALL = {
     "hidden_size": 64,
