@@ -77,8 +77,8 @@ def test_scores_are_those_of_each_answer_alone(asked):
 
 def test_padding_on_the_left_moves_no_cell(gridlm):
     """Not even where no token starts a document."""
-    form = gridlm.prompt_form
-    rows = [torch.tensor([form.digits[1]] * n + [form.row_end, form.output_mark, form.digits[2]]) for n in (2, 5)]
+    form, mark = gridlm.prompt_form, gridlm.model.config.marker_token_ids[1]
+    rows = [torch.tensor([form.digits[1]] * n + [form.row_end, mark, form.digits[2]]) for n in (2, 5)]
     padded, mask = left_pad([row.numpy() for row in rows], form.pad, "cpu")
     found = gridlm.positions(padded, mask)
     for row, own in zip(rows, found, strict=True):
