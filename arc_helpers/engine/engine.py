@@ -36,7 +36,7 @@ class Engine:
         native = has_bfloat16(str(device))
         self.config = config
         self.products = products or (torch.bfloat16 if native else torch.float32)
-        self.dropout = float(getattr(config, "dropout", 0.0))
+        self.dropout = config.dropout
         kind = "bfloat16 products" if self.products == torch.bfloat16 else "float32 products"
         self.note = kind if native or products else f"{kind} (bfloat16 is not native here)"
         options = {"eps": config.rms_norm_eps, "heads": config.num_attention_heads, "dtype": self.products}
@@ -78,7 +78,13 @@ class Engine:
         """[S, n T, d]: each token's row of its model's table, and those of what its positions name besides a place."""
         models, rows, _ = tables.shape
         first = torch.arange(models, device=ids.device)[:, None] * rows
-        return F.embedding(ids.reshape(models, -1) + first, tables.flatten(0, 1))
+        flat = tables.flatten(0, 1)
+        x = F.embedding(ids.reshape(models, -1) + first, flat)
+        named = positions[..., 3:].reshape(models, ids.numel() // models, -1)  # as in `GridLMModel`
+        if named.shape[-1]:
+            vectors = F.embedding(named.clamp_min(0) + first[..., None], flat)
+            x = x + (vectors * (named >= 0)[..., None]).sum(dim=-2)
+        return x
 
     def _compile(self, device: torch.device, options: dict) -> None:
         """Compile, and try it on one small batch: where that fails, go on without."""

@@ -41,7 +41,8 @@ def read(lm: LoadedLM, prompts: Sequence[np.ndarray], soft: Tensor | None = None
     is_soft = mask & (column < starts + soft_tokens)
     if given["position_ids"].dim() == 3:  # a GridLM reads positions off ids: soft tokens stand before the first grid
         place = torch.stack([column - starts + 1, *[torch.zeros_like(ids)] * 2], dim=-1)
-        given["position_ids"] = torch.where(is_soft[..., None], place, given["position_ids"])
+        found = given["position_ids"]
+        given["position_ids"] = torch.cat([torch.where(is_soft[..., None], place, found[..., :3]), found[..., 3:]], -1)
     embedded = lm.model.get_input_embeddings()(ids)
     soft = soft.to(embedded.device, embedded.dtype).flatten(0, 1)
     embedded = embedded.masked_scatter(is_soft.to(embedded.device)[..., None], soft)

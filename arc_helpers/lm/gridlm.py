@@ -51,6 +51,8 @@ class GridLMConfig(PretrainedConfig):
         row_end_token_id: int = 10,
         marker_token_ids: tuple[int, ...] = (11, 12),
         task_names: tuple[str, ...] = (),  # tasks with a token of their own (lm/task_tokens.py)
+        task_vectors: bool = False,  # the vectors of a document's task and view are added to every token behind them
+        dropout: float = 0.0,  # share of each block's two outputs that is dropped in training
         pad_token_id: int = 13,
         bos_token_id: int = 14,
         eos_token_id: int = 15,
@@ -69,6 +71,7 @@ class GridLMConfig(PretrainedConfig):
         self.row_end_token_id = row_end_token_id
         self.marker_token_ids = list(marker_token_ids)
         self.task_names = list(task_names)
+        self.task_vectors, self.dropout = task_vectors, dropout
         super().__init__(
             pad_token_id=pad_token_id,
             bos_token_id=bos_token_id,
@@ -80,6 +83,8 @@ class GridLMConfig(PretrainedConfig):
             raise ValueError(
                 f"GridLMConfig: hidden_size {hidden_size} must split into {num_attention_heads} heads of even width"
             )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout = {dropout}: must be at least 0 and below 1")
 
     @classmethod
     def preset(cls, name: str, **changes) -> "GridLMConfig":
@@ -113,6 +118,14 @@ def grid_positions(ids: Tensor, row_end: int, markers: list[int], bos: int) -> T
     row = count_since(starts_row, opens)
     slot = count_since(marker, ids == bos)
     return torch.stack([column, row, slot], dim=-1)
+
+
+def _last(ids: Tensor, flags: Tensor, starts: Tensor) -> Tensor:
+    """Of each token, the last of the tokens `flags` at or before it in its document, −1 where there is none: [B, T]."""
+    index = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    at = torch.where(flags, index, -1).cummax(dim=1).values
+    begun = torch.where(starts, index, 0).cummax(dim=1).values
+    return torch.where(at >= begun, ids.gather(1, at.clamp_min(0)), -1)
 
 
 class RMSNorm(nn.Module):
@@ -199,10 +212,12 @@ class GridBlock(nn.Module):
         self.self_attn = GridAttention(config, layer_idx)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = GridMLP(config)
+        self.config = config
 
     def forward(self, x: Tensor, rotary, mask: Tensor | None, cache: Cache | None) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rotary, mask, cache)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        drop = self.config.dropout if self.training else 0.0
+        x = x + F.dropout(self.self_attn(self.input_layernorm(x), rotary, mask, cache), drop)
+        return x + F.dropout(self.mlp(self.post_attention_layernorm(x)), drop)
 
 
 class GridLMPreTrainedModel(PreTrainedModel):
@@ -262,9 +277,16 @@ class GridLMModel(GridLMPreTrainedModel):
         self.embed_tokens = value
 
     def grid_positions(self, input_ids: Tensor) -> Tensor:
-        """(column, row, slot) of every token of whole sequences: int64 [B, T, 3]."""
+        """(column, row, slot) of every token of whole sequences: int64 [B, T, 3]; with `task_vectors` [B, T, 5], then
+        the tokens of its document's task and view, −1 for none."""
         c = self.config
-        return grid_positions(input_ids, c.row_end_token_id, c.marker_token_ids, c.bos_token_id)
+        found = grid_positions(input_ids, c.row_end_token_id, c.marker_token_ids, c.bos_token_id)
+        if not c.task_vectors:
+            return found
+        task = input_ids >= c.vocab_size + TaskTokens.rows(c.task_names) - len(c.task_names)
+        view = (input_ids >= c.vocab_size) & ~task
+        start = input_ids == c.bos_token_id
+        return torch.cat([found, *(_last(input_ids, flags, start)[..., None] for flags in (task, view))], dim=-1)
 
     def next_position(self, input_ids: Tensor, positions: Tensor) -> Tensor:
         """(column, row, slot) of what is written behind tokens [B, 1] at positions [B, 1, 3], where that is a cell, a
@@ -272,8 +294,8 @@ class GridLMModel(GridLMPreTrainedModel):
         c = self.config
         opens = [*c.marker_token_ids, c.row_end_token_id, c.bos_token_id]
         starts_row = torch.isin(input_ids, torch.tensor(opens, device=input_ids.device))
-        column, row, slot = positions.unbind(dim=-1)
-        return torch.stack([torch.where(starts_row, 1, column + 1), row + starts_row.long(), slot], dim=-1)
+        column, row, *others = positions.unbind(dim=-1)
+        return torch.stack([torch.where(starts_row, 1, column + 1), row + starts_row.long(), *others], dim=-1)
 
     def forward(
         self,
@@ -295,7 +317,13 @@ class GridLMModel(GridLMPreTrainedModel):
                     "take them from model.grid_positions(all_ids)"
                 )
             position_ids = self.grid_positions(input_ids)
-        x = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        if inputs_embeds is None:
+            x = self.embed_tokens(input_ids)
+            named = position_ids[..., 3:]  # whose vectors are added
+            if named.shape[-1]:
+                x = x + (self.embed_tokens(named.clamp_min(0)) * (named >= 0)[..., None]).sum(dim=-2)
+        else:
+            x = inputs_embeds
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache()
         mask = attention_mask_4d(attention_mask, x.shape[1], past + x.shape[1])

@@ -45,8 +45,11 @@ class LoadedLM:
         """The LM head: hidden [..., H] to logits [..., V]."""
         return self.model.get_output_embeddings()
 
-    def positions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Position ids of whole, left-padded sequences [B, T]: [B, T], or [B, T, 3] for a GridLM."""
+    def positions(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Position ids of whole, left-padded sequences [B, T] (None: without padding): [B, T], or [B, T, ≥ 3] for a
+        GridLM."""
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
         if hasattr(self.model, "grid_positions"):
             return _unpadded_positions(self.model.grid_positions, input_ids, attention_mask)
         return (attention_mask.long().cumsum(dim=-1) - 1).clamp_min(0)

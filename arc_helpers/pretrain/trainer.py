@@ -2,6 +2,7 @@
 nothing, or of an adapter in a language model (`finetune.FineTuned`)."""
 
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -70,6 +71,7 @@ class Pretrainer:
         self.ema: AveragedModel | None = None
         if config.ema_decay:
             self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
+        self.ema.eval()  # it is only evaluated: nothing is dropped
         self.optimizers = build_optimizers(model, config)
         self.peak = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
         self.step, self.tokens, self.seconds, self.flops, self.cursor, self.stage = 0, 0, 0.0, 0.0, (0, 0), 0
@@ -176,6 +178,8 @@ class Pretrainer:
         for optimizer, peaks in zip(self.optimizers, self.peak, strict=True):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
+        if getattr(self.model.config, "dropout", 0.0):  # a resumed run drops what a straight one would
+            torch.manual_seed(zlib.crc32(f"{self.config.seed}:{self.step}".encode()))
         loss = torch.zeros((), device=self.model.device)
         weights = shared_weights(self.model) if self.engine else None
         leaves = weights.detached() if weights else None

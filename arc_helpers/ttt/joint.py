@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
@@ -55,6 +55,8 @@ def adapt_jointly(
     config: PretrainConfig,
     *,
     form: str = "pairs",
+    dropout: float = 0.0,
+    task_vectors: bool = False,
     background: Sequence[Task] = (),
     checkpoint: Path | None = None,
     on_metrics: Callable[[dict], None] = lambda metrics: None,
@@ -62,19 +64,24 @@ def adapt_jointly(
     """A copy of a GridLM trained on the demonstrations of all `tasks`; the base itself is not changed.
 
     form: one of `pools.FORMS`. The copy has a token for each task (`LoadedLM.task_tokens`), by which it can be asked in
-    single pairs afterwards. background: labelled tasks to learn beside, test
+    single pairs afterwards. dropout: share of each block's two outputs that is dropped in training. task_vectors: the
+    vectors of its task and view are added to every token of a pair. background: labelled tasks to learn beside, test
     pairs included; they must not be tasks that are scored. checkpoint: file to go on from, and to save to.
     ValueError, one line, for a base that is no GridLM or is quantised, and for a task that is in both lists.
     """
     if not isinstance(lm.model, GridLMForCausalLM):
         raise ValueError(f"joint training: {lm.name} is no GridLM; use a group warm-up, or a base such as arc-micro")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"joint training: dropout = {dropout}: must be at least 0 and below 1")
     pools = {task.id: task.without_answers().train for task in tasks}
     for task in background:
         if task.id in pools:
             raise ValueError(f"joint training: task {task.id} is to be solved, so it cannot be a background task")
         pools[task.id] = tuple(pair for pair in (*task.train, *task.test) if pair.output is not None)
     model, tokens = with_task_tokens(lm.model, tuple(pools), config.seed)
+    model.config.dropout, model.config.task_vectors = dropout, task_vectors
     source = JointPairs(pools, tokens, lm.prompt_form, lm.max_len, config.seed, form)
+    source.options.update(dropout=dropout, task_vectors=task_vectors)
     trainer = Pretrainer(model, source, config, checkpoint, on_metrics)
     trainer.run()
     averaged = trainer.averaged.eval().requires_grad_(False)
@@ -108,12 +115,13 @@ class JointPairs:
     seed: int
     form: str = "pairs"
     max_side: int = MAX_SIDE  # in cells: nothing is left out for its size but by `max_len`
+    options: dict[str, object] = field(default_factory=dict)  # what else a resumed run must have in common
 
     @property
     def settings(self) -> dict[str, object]:
         """What the documents depend on: a resumed run compares it."""
         pairs = sum(map(len, self.pools.values()))
-        return {"tasks": len(self.pools), "pairs": pairs, "form": self.form, "seed": self.seed}
+        return {"tasks": len(self.pools), "pairs": pairs, "form": self.form, "seed": self.seed, **self.options}
 
     def batches(self, batch_tokens: int, cursor: tuple[int, int] = (0, 0), **_) -> Iterator[Batch]:
         """Padded batches of at most `batch_tokens` tokens from `cursor` (epoch, batch in it) on."""

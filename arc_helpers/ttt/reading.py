@@ -119,7 +119,7 @@ class Reading:
         """Keys and values [N, heads, T - 1, d] of prompts [N, T]."""
         lm = self.model.lm
         ids = torch.from_numpy(prompts).to(lm.device)
-        positions = lm.positions(ids, torch.ones_like(ids))[:, :-1]
+        positions = lm.positions(ids)[:, :-1]
         read = self.model.hidden(ids[:, :-1], torch.tensor(slots), position_ids=positions, use_cache=True)
         return [(layer.keys, layer.values) for layer in read.past_key_values.layers]
 

@@ -67,7 +67,7 @@ def _score_batch(reading: Reading, prompts, slots, answers) -> np.ndarray:
     hidden = model.hidden(
         ids[:, read:-1],
         rows,
-        position_ids=lm.positions(ids, torch.ones_like(ids))[:, read:-1],
+        position_ids=lm.positions(ids)[:, read:-1],
         past_key_values=cache,
         use_cache=True,
     ).last_hidden_state

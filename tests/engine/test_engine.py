@@ -117,3 +117,40 @@ def test_compiled_it_computes_the_same_for_rows_of_any_length(model):
         engine_loss(model, engine, ids, labels).backward()
         for name, gradient in gradients(model).items():
             torch.testing.assert_close(gradient, wanted[name], atol=1e-5, rtol=0, msg=name)
+
+
+def with_vectors(model: GridLMForCausalLM) -> tuple[torch.Tensor, torch.Tensor]:
+    """Makes tasks' vectors part of a model; a batch whose rows begin with a task and a view."""
+    model.config.task_names, model.config.task_vectors = ["a", "b"], True
+    model.set_input_embeddings(torch.nn.Embedding(16 + 8 + 2, model.config.hidden_size))
+    ids, labels = batch(3)
+    ids[:, 1:3] = torch.tensor([[24, 16], [25, 23], [24, 17]])
+    ids[:, 3] = 11
+    return ids, labels
+
+
+def test_vectors_of_task_and_view_are_added_as_in_the_module(model):
+    ids, labels = with_vectors(model)
+    model(ids, labels=labels).loss.backward()
+    wanted = gradients(model)
+    engine_loss(model, Engine(model.config, "cpu", products=torch.float32), ids, labels).backward()
+    for name, gradient in gradients(model).items():
+        torch.testing.assert_close(gradient, wanted[name], atol=1e-5, rtol=0, msg=name)
+
+
+def test_dropout_is_for_training_alone_and_leaves_the_mean(model):
+    ids, labels = batch()
+    model.config.dropout = 0.5
+    engine, weights = Engine(model.config, "cpu", products=torch.float32), shared_weights(model)
+    positions = model.grid_positions(ids)
+    rotary = model.model.rotary(positions)
+    with torch.no_grad():
+        torch.manual_seed(0)
+        dropped = [engine.losses(weights, ids, labels, positions, rotary, training=True)[0].item() for _ in range(2)]
+        kept = engine.losses(weights, ids, labels, positions, rotary)[0]
+        logits = model.eval()(ids, labels=labels).loss * (labels[:, 1:] != -100).sum()
+    assert dropped[0] != dropped[1] and kept.item() not in dropped
+    torch.testing.assert_close(kept, logits[None], atol=1e-4, rtol=0)
+    model.train()
+    with torch.no_grad():
+        assert model(ids, labels=labels).loss != model(ids, labels=labels).loss

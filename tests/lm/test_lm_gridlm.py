@@ -318,3 +318,31 @@ def test_the_tokenizer_writes_what_the_config_expects():
     special = (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id)
     assert special == (config.pad_token_id, config.bos_token_id, config.eos_token_id)
     assert len(tokenizer) == config.vocab_size
+
+
+def test_every_token_behind_them_knows_its_task_and_view():
+    model = GridLMForCausalLM(GridLMConfig.preset("tiny", task_names=("a", "b"), task_vectors=True)).eval()
+    start, task, view = BOS, 16 + 8 + 1, 16 + 3
+    ids = torch.tensor([[start, task, view, I, 1, ROW_END, O, 2], [start, I, 1, ROW_END, start, task, view, I]])
+    assert model.grid_positions(ids)[..., 3:].tolist() == [
+        [[-1, -1], [task, -1], *[[task, view]] * 6],
+        [*[[-1, -1]] * 5, [task, -1], *[[task, view]] * 2],
+    ]
+    vectors = model.get_input_embeddings().weight
+    with torch.no_grad():
+        logits = model(ids[:1]).logits
+        by_hand = vectors[ids[:1]]
+        by_hand[0, 1:] += vectors[task]
+        by_hand[0, 2:] += vectors[view]
+        positions = model.grid_positions(ids[:1])
+        torch.testing.assert_close(model(inputs_embeds=by_hand, position_ids=positions).logits, logits)
+        read = model(ids[:1, :-1], use_cache=True)
+        place = model.next_position(ids[:1, -2:-1], positions[:, -2:-1])
+        last = model(ids[:1, -1:], position_ids=place, past_key_values=read.past_key_values).logits
+    torch.testing.assert_close(last[:, 0], logits[:, -1], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0])
+def test_dropout_is_a_share(dropout):
+    with pytest.raises(ValueError, match=r"dropout = .*: must be at least 0 and below 1"):
+        GridLMConfig(dropout=dropout)

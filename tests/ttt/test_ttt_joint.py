@@ -9,8 +9,10 @@ import torch
 from arc_helpers import lm as lm_package
 from arc_helpers.arc import DIHEDRAL, Pair, Task
 from arc_helpers.lm.prompt import IGNORE
+from arc_helpers.ttt.decode import generate_with_lora
 from arc_helpers.ttt.group import solve_group
 from arc_helpers.ttt.joint import JointPairs, adapt_jointly, joint_config, with_task_tokens
+from arc_helpers.ttt.multilora import MultiLoRAModel
 from arc_helpers.ttt.pools import FORMS, encode_pool, questions
 from arc_helpers.ttt.settings import TTTSettings
 
@@ -58,8 +60,9 @@ def test_answers_change_nothing(gridlm, tasks, form):
     assert torch.equal(weights(blind), weights(adapt_jointly(gridlm, poisoned, SHORT, form=form)))
 
 
-def test_a_killed_training_goes_on(gridlm, tasks, tmp_path):
-    straight = adapt_jointly(gridlm, tasks, SHORT, checkpoint=tmp_path / "straight.pt")
+@pytest.mark.parametrize("options", [{}, {"dropout": 0.3, "task_vectors": True}], ids=["plain", "recipe"])
+def test_a_killed_training_goes_on(gridlm, tasks, tmp_path, options):
+    straight = adapt_jointly(gridlm, tasks, SHORT, checkpoint=tmp_path / "straight.pt", **options)
 
     class Killed(Exception):
         pass
@@ -69,8 +72,8 @@ def test_a_killed_training_goes_on(gridlm, tasks, tmp_path):
 
     with pytest.raises(Killed):
         config = dataclasses.replace(SHORT, log_every=3)
-        adapt_jointly(gridlm, tasks, config, checkpoint=tmp_path / "killed.pt", on_metrics=kill)
-    resumed = adapt_jointly(gridlm, tasks, SHORT, checkpoint=tmp_path / "killed.pt")
+        adapt_jointly(gridlm, tasks, config, checkpoint=tmp_path / "killed.pt", on_metrics=kill, **options)
+    resumed = adapt_jointly(gridlm, tasks, SHORT, checkpoint=tmp_path / "killed.pt", **options)
     assert torch.equal(weights(straight), weights(resumed))
     with pytest.raises(ValueError, match="was made with"):
         adapt_jointly(gridlm, tasks[:2], SHORT, checkpoint=tmp_path / "killed.pt")
@@ -130,3 +133,20 @@ def test_a_joint_model_is_a_folder_like_any_other(learned, tmp_path):
     assert loaded.task_tokens == joint.task_tokens
     one, other = (solve_group(each, tasks[:1], ANSWERS)[0] for each in (joint, loaded))
     assert np.array_equal(one.attempts[0], other.attempts[0])
+
+
+def test_with_vectors_on_every_token_an_answer_is_written_as_the_whole_sequence_says(gridlm, tasks):
+    joint = adapt_jointly(gridlm, tasks, SHORT, task_vectors=True)
+    model = MultiLoRAModel(joint, ["a"])
+    prompts = [prompt.input_ids for task in tasks for _, prompt in questions(joint, task, 0, ANSWERS, 10)]
+    asked = model, prompts, [0] * len(prompts), [8] * len(prompts)
+    cached, whole = (generate_with_lora(*asked, use_cache=use) for use in (True, False))
+    assert [a.token_ids for a in cached] == [a.token_ids for a in whole]
+    with pytest.raises(ValueError, match="dropout = 1: must be at least 0 and below 1"):
+        adapt_jointly(gridlm, tasks, SHORT, dropout=1)
+
+
+def test_a_run_does_not_go_on_with_another_recipe(gridlm, tasks, tmp_path):
+    adapt_jointly(gridlm, tasks, SHORT, checkpoint=tmp_path / "c.pt")
+    with pytest.raises(ValueError, match=r"was made with dropout = 0\.0, this run has 0\.1"):
+        adapt_jointly(gridlm, tasks, SHORT, checkpoint=tmp_path / "c.pt", dropout=0.1)
