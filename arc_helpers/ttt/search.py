@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,8 @@ def answers_with_lora(
     ValueError, one line, on another strategy."""
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy = {strategy!r}: must be one of {', '.join(STRATEGIES)}")
-    asked, common = (model, prompts, slots, max_new_tokens), {"deadline": deadline, "reading": reading}
+    asked = (model, prompts, slots, max_new_tokens)
+    common: dict[str, Any] = {"deadline": deadline, "reading": reading}
     if strategy == "beam":
         return beam_with_lora(*asked, width=width, max_seconds=max_seconds, **common)
     if strategy == "dfs":
