@@ -17,7 +17,7 @@ CLAIMS := $(BIN)/python -m benchmarks.claims
 DEMO := artifacts/demo
 DEMO_TASKS := 8b28cd80,ed74f2f2,a59b95c0,ac605cbb,48f8583b,5d2a5c43,e133d23d,fc754716,aa300dc3,e872b94a,73182012,e345f17b
 
-.PHONY: kaggle-zip versions help setup demo data lab run notebooks report gallery submission score validate bench bench-check numbers models test test-fast lint format sync clean kaggle-bundle kaggle-rehearsal kaggle-push kaggle-status kaggle-logs kaggle-output kaggle-submit
+.PHONY: kaggle-zip versions help setup lock demo data lab run notebooks report gallery submission score validate bench bench-check numbers models test test-fast lint format sync clean kaggle-bundle kaggle-rehearsal kaggle-push kaggle-status kaggle-logs kaggle-output kaggle-submit
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -26,7 +26,7 @@ help: ## Show this list
 
 setup: $(VENV)/.installed ## Create .venv and install everything (every other target does this when it is missing)
 
-$(VENV)/.installed: pyproject.toml requirements/constraints.txt
+$(VENV)/.installed: pyproject.toml requirements/constraints.txt requirements/lock.txt
 	@[ -x $(BIN)/python ] && exit; \
 	for python in $(or $(PYTHON),python3.11 python3.12 python3); do \
 		$$python -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null \
@@ -36,8 +36,19 @@ $(VENV)/.installed: pyproject.toml requirements/constraints.txt
 	exit 1
 	@echo "Installing into $(VENV): some minutes, once."
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1,<27'
-	$(BIN)/python -m pip install --quiet -c requirements/constraints.txt -e '.[gpu,track,liza]' --group dev
+	@# each file by its hash but torch's, whose CPU and CUDA builds are other files of one version
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/lock.txt
+	$(BIN)/python -m pip install --quiet -c requirements/constraints.txt 'torch==2.13.*'
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
+
+LOCK := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
+lock: setup ## Write requirements/lock.txt and kaggle/wheels.lock anew, after a change of pyproject.toml or a pin
+	$(BIN)/python -m pip install --quiet uv
+	$(LOCK) pyproject.toml requirements/lock.in --extra gpu --extra track --extra liza --group dev \
+		-c requirements/constraints.txt --override requirements/lock.without -o requirements/lock.txt
+	$(LOCK) --no-deps kaggle/wheels.txt -o kaggle/wheels.lock
 
 demo: setup ## Solve 12 ARC tasks from start to score: 5 minutes on 2 CPU cores, no GPU, no network
 	@rm -rf $(DEMO)

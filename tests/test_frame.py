@@ -15,6 +15,7 @@ from packaging.version import Version
 from arc_helpers import __version__
 from arc_helpers.arc import load_tasks
 from arc_helpers.cli import app
+from arc_helpers.kaggle.wheels import locked, pinned
 from arc_helpers.runs import NOTEBOOKS, Profile
 from arc_helpers.runs.config import RunKnobs
 
@@ -123,6 +124,28 @@ def test_the_versions_that_are_tried_are_the_bounds_of_pyproject():
 def pins() -> dict[str, Requirement]:
     lines = (ROOT / "requirements/constraints.txt").read_text().splitlines()
     return {Requirement(line).name.lower(): Requirement(line) for line in lines if line and line[0] != "#"}
+
+
+def test_every_file_that_is_installed_is_locked_by_its_hash():
+    """For both Pythons, without torch, and without the name of any index."""
+    text = (ROOT / "requirements/lock.txt").read_text()
+    entries = re.split(r"\n(?=\S)", text.strip())
+    versions = {}
+    for entry in entries:
+        first, *hashes = entry.replace("\\\n", "\n").split("\n")
+        requirement = Requirement(first)
+        versions.setdefault(requirement.name.lower().replace("_", "-"), []).append(str(requirement.specifier))
+        assert hashes and all(re.fullmatch(r"\s*--hash=sha256:[0-9a-f]{64}\s*", line) for line in hashes), first
+    assert "://" not in text and "torch" not in versions
+    for name, pin in pins().items():
+        if name != "torch":
+            assert versions[name.replace("_", "-")] == [str(pin.specifier)], f"{name}: make lock"
+
+
+def test_the_kaggle_wheels_are_locked_by_their_hash():
+    found = locked()
+    assert found.keys() == {f"{name}=={version}" for name, version in pinned().items()}
+    assert all(len(checksum) == 64 for own in found.values() for checksum in own) and all(found.values())
 
 
 def test_pins_are_what_the_project_asks_for():

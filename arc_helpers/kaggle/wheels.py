@@ -13,7 +13,7 @@ from pathlib import Path
 
 from arc_helpers.runs import ConfigError, project_root
 
-WHEELS = "kaggle/wheels.txt"
+WHEELS, LOCK = "kaggle/wheels.txt", "kaggle/wheels.lock"
 SOURCES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "NOTICE")
 KAGGLE_PYTHON = "3.12"
 LOCAL_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -53,6 +53,21 @@ def fetch(folder: Path, versions: dict[str, str], python: str = KAGGLE_PYTHON) -
     for name, version in versions.items():
         # a file spells its package with "_" where the list may say "-", and the version as the list does
         (found[name],) = [f for f in folder.glob("*.whl") if f.name.lower().startswith(f"{name}-{version}-")]
+        if sha256(found[name]) not in locked().get(f"{name}=={version}", ()):
+            raise ConfigError(
+                f"{found[name].name}: its sha256 is not one of those in {LOCK}; run `make lock`, and look"
+            )
+    return found
+
+
+def locked(path: str | Path = LOCK) -> dict[str, set[str]]:
+    """{"package==version": sha256 of each of its files} of a lock, names as in our list."""
+    found: dict[str, set[str]] = {}
+    for line in (project_root() / path).read_text(encoding="utf-8").splitlines():
+        if not line.startswith((" ", "#")):
+            name, _, version = line.split(" ")[0].partition("==")
+            own = found.setdefault(f"{name.replace('-', '_')}=={version}", set())
+        own.update(re.findall(r"--hash=sha256:([0-9a-f]{64})", line))
     return found
 
 
