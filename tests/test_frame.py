@@ -27,6 +27,7 @@ TARGETS = {
     *(
         "help",
         "setup",
+        "lock",
         "demo",
         "data",
         "lab",
