@@ -96,7 +96,8 @@ def learn_jointly(
     folder = out / f"learned-{form}{'-beside' * background}"
     device = str(base.device)
     length = (options.joint_steps, None) if options.joint_steps else (None, options.joint_seconds)
-    config = ttt.joint_config(device, *length, seed=options.seed, compile=options.compile)
+    compiled = {"compile": True} if options.compile else {}  # on a CPU a long training is compiled in any case
+    config = ttt.joint_config(device, *length, seed=options.seed, **compiled)
     beside = background_tasks(options.max_side) if background else ()
     folder.mkdir(parents=True, exist_ok=True)
     report = lambda metrics: runs.append_record(folder / "metrics.jsonl", metrics)  # noqa: E731

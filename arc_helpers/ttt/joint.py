@@ -85,7 +85,8 @@ def adapt_jointly(
     trainer = Pretrainer(model, source, config, checkpoint, on_metrics)
     trainer.run()
     averaged = trainer.averaged.eval().requires_grad_(False)
-    return replace(lm, model=averaged, name=f"{lm.name}-joint", task_tokens=tokens, dtype=torch.float32)
+    told = replace(lm, name=f"{lm.name}-joint", notes=(*lm.notes, *trainer.notes))
+    return replace(told, model=averaged, task_tokens=tokens, dtype=torch.float32)
 
 
 def with_task_tokens(

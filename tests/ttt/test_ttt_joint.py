@@ -31,7 +31,7 @@ def learned(lms):
         Task(name, (Pair([[0, 1], [0, 0]], [[c, 1], [0, 0]]),), (Pair([[0, 1], [0, 0]]),))
         for name, c in (("two", 2), ("three", 3), ("four", 4), ("five", 5))
     ]
-    config = joint_config("cpu", 150, batch_tokens=2048, warmup_steps=5)
+    config = joint_config("cpu", 150, batch_tokens=2048, warmup_steps=5, compile=False)
     return tasks, adapt_jointly(lms["gridlm"], tasks, config, form="pairs")
 
 
@@ -48,6 +48,7 @@ def test_the_base_is_not_changed(gridlm, tasks):
     joint = adapt_jointly(gridlm, tasks, SHORT)
     assert torch.equal(weights(gridlm), before) and gridlm.task_tokens is None
     assert joint.task_tokens.names == tuple(task.id for task in tasks)
+    assert joint.notes == ("engine: bfloat16 products",) or "float32 products" in joint.notes[0]
     assert not any(p.requires_grad for p in joint.model.parameters())
 
 
