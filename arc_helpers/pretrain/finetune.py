@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from arc_helpers.lm.adapter import CONFIG, PREFIX, ROWS, WEIGHTS, attach_adapter, read_adapter
+from arc_helpers.lm.adapter import CONFIG, PREFIX, ROWS, WEIGHTS, attach_adapter, is_adapter, read_adapter
 from arc_helpers.lm.door import without_progress_bars
 from arc_helpers.lm.gridlm import GridLMForCausalLM
 from arc_helpers.lm.loading import LoadedLM, load_causal_lm
@@ -68,6 +68,8 @@ class FineTuned(nn.Module):
     @classmethod
     def load(cls, base: str, adapter: AdapterSettings, *, seed: int = 0, **options) -> "FineTuned":
         """Load a base with `load_causal_lm` (options as there) and put a fresh adapter in it, drawn from the seed."""
+        if is_adapter(resolve_path(base)):
+            raise ValueError(f"base = {base}: is an adapter; give a model, such as that adapter merged (merge=true)")
         lm = load_causal_lm(base, trim_vocab=True, **options)
         torch.manual_seed(seed)
         return cls(lm, adapter, base)

@@ -127,6 +127,7 @@ def _model_folder(path: Path, tokenizer: bool) -> tuple[str, bool]:
     for file in weights:
         if not _is_safetensors(file):
             return f"{file.name} is not a whole safetensors file", True
+    tokenizer &= config.name == "config.json"  # an adapter has its base's
     if tokenizer and not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         return "has no tokenizer (tokenizer.json)", True
     return f"{sum(file.stat().st_size for file in weights) / 2**20:,.1f} MiB of weights", False

@@ -23,6 +23,7 @@ from arc_helpers.pretrain.mixture import Mixture, task_sampler
 from arc_helpers.pretrain.processes import Processes
 from arc_helpers.pretrain.trainer import Pretrainer
 from arc_helpers.runs import resolve
+from arc_helpers.runs.notebook import find_notebook
 
 peft = pytest.importorskip("peft")
 TUNING = dataclasses.replace(SIX, optimizer="adamw", lr_adamw=3e-3, weight_decay=0.0, ema_decay=0.0)
@@ -277,3 +278,12 @@ def test_a_base_with_a_short_context_gets_short_documents(quick, bases, tmp_path
     model, form, max_len = model_from(knobs, 0)
     curriculum, _, _ = corpus_from(knobs, form, 0, max_len)
     assert max_len == model.max_len == curriculum.longest < 9000
+
+
+def test_an_adapter_is_a_model_for_02_but_no_base_for_another(bases, tmp_path):
+    folder = tuned(bases["llama"]).save_adapter(tmp_path / "tuned", "")
+    chosen = find_notebook("02_multilora_ttt")
+    lines, _ = chosen.page(chosen.check({"profile": "tiny", "model_dir": str(folder)}))
+    assert any("MiB of weights" in line for line in lines) and not any("no tokenizer" in line for line in lines)
+    with pytest.raises(ValueError, match="is an adapter; give a model, such as that adapter merged"):
+        tuned(str(folder))
