@@ -38,7 +38,7 @@ class Engine:
         self.products = products or (torch.bfloat16 if native else torch.float32)
         self.dropout = config.dropout
         kind = "bfloat16 products" if self.products == torch.bfloat16 else "float32 products"
-        self.note = kind if native or products else f"{kind} (bfloat16 is not native here)"
+        self.note = kind if native else f"{kind} (bfloat16 is not native here)"
         options = {"eps": config.rms_norm_eps, "heads": config.num_attention_heads, "dtype": self.products}
         self._before: Callable = partial(before_attention, **options)
         self._after: Callable = partial(after_attention, eps=config.rms_norm_eps)

@@ -121,9 +121,10 @@ class MultiLoraTrainer:
     costs nothing from then on, and its slot takes the next.
 
     limits: how many padded tokens go through the model at once; slots beyond that take turns within the step, which
-        changes no result. Without one: 1024 on a CPU, whose caches hold no more. Where memory runs out, the step is
-        taken again with less: with activation checkpointing, then in smaller turns; then with half of the slots, the
-        others waiting with all they have learned; then on a job's shorter sequences. No step is taken twice.
+        changes no result. Without one: 1024 on a CPU, whose caches hold no more; 2048 with the engine. Where memory
+        runs out, the step is taken again with less: with activation checkpointing, then in smaller turns; then with
+        half of the slots, the others waiting with all they have learned; then on a job's shorter sequences. No step is
+        taken twice.
     patience: a job ends at the end of a round through its pool when the mean loss of a round, in which every example
         counts once, has not reached a new low for that many steps; and every job that has gone through its pool ends
         with the weights it had after its best round. None: all steps, last weights.

@@ -102,14 +102,14 @@ def test_without_a_compiler_it_goes_on(model, monkeypatch):
 
     monkeypatch.setattr("arc_helpers.engine.engine.compiled", lambda function: broken)
     engine = Engine(model.config, "cpu", products=torch.float32, compile=True)
-    assert engine.note == "float32 products, not compiled: no C++ compiler here"
+    assert engine.note.endswith(", not compiled: no C++ compiler here")
     ids, labels = batch()
     assert torch.allclose(engine_loss(model, engine, ids, labels), model(ids, labels=labels).loss, atol=1e-5)
 
 
 def test_compiled_it_computes_the_same_for_rows_of_any_length(model):
     engine = Engine(model.config, "cpu", products=torch.float32, compile=True)
-    assert engine.note in ("float32 products, compiled", "float32 products") or "not compiled" in engine.note
+    assert "compiled" in engine.note, "or why it is not"
     for rows, length in ((3, 40), (2, 61)):
         ids, labels = batch(rows, length)
         model(ids, labels=labels).loss.backward()
