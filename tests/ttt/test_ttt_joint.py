@@ -48,7 +48,7 @@ def test_the_base_is_not_changed(gridlm, tasks):
     joint = adapt_jointly(gridlm, tasks, SHORT)
     assert torch.equal(weights(gridlm), before) and gridlm.task_tokens is None
     assert joint.task_tokens.names == tuple(task.id for task in tasks)
-    assert joint.notes == ("engine: bfloat16 products",) or "float32 products" in joint.notes[0]
+    assert [note.split(": ")[0] for note in joint.notes] == ["engine"], "what it runs with"
     assert not any(p.requires_grad for p in joint.model.parameters())
 
 
