@@ -71,7 +71,7 @@ class Pretrainer:
         self.ema: AveragedModel | None = None
         if config.ema_decay:
             self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
-        self.ema.eval()  # it is only evaluated: nothing is dropped
+            self.ema.eval()  # it is only evaluated: nothing is dropped
         self.optimizers = build_optimizers(model, config)
         self.peak = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
         self.step, self.tokens, self.seconds, self.flops, self.cursor, self.stage = 0, 0, 0.0, 0.0, (0, 0), 0
