@@ -17,7 +17,7 @@ CLAIMS := $(BIN)/python -m benchmarks.claims
 DEMO := artifacts/demo
 DEMO_TASKS := 8b28cd80,ed74f2f2,a59b95c0,ac605cbb,48f8583b,5d2a5c43,e133d23d,fc754716,aa300dc3,e872b94a,73182012,e345f17b
 
-.PHONY: kaggle-zip versions help setup lock demo data lab run notebooks report gallery submission score validate bench bench-check numbers models test test-fast lint format sync clean kaggle-bundle kaggle-rehearsal kaggle-push kaggle-status kaggle-logs kaggle-output kaggle-submit
+.PHONY: kaggle-zip versions help setup lock demo chaos data lab run notebooks report gallery submission score validate bench bench-check numbers models test test-fast lint format sync clean kaggle-bundle kaggle-rehearsal kaggle-push kaggle-status kaggle-logs kaggle-output kaggle-submit
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -51,12 +51,11 @@ lock: setup ## Write requirements/lock.txt and kaggle/wheels.lock anew, after a 
 	$(LOCK) --no-deps kaggle/wheels.txt -o kaggle/wheels.lock
 
 demo: setup ## Solve 12 ARC tasks from start to score: 5 minutes on 2 CPU cores, no GPU, no network
-	@rm -rf $(DEMO)
 	@echo 'First way: an adapter a task, trained on its demonstrations in context'
-	$(ARC) run 02_multilora_ttt profile=laptop out_dir=$(DEMO)/in_context task_ids=$(DEMO_TASKS) \
+	$(ARC) run 02_multilora_ttt profile=laptop fresh=true out_dir=$(DEMO)/in_context task_ids=$(DEMO_TASKS) \
 		steps=100 frontier=0 control=false
 	@echo 'Second way: one copy of the base learns all tasks together, in single pairs'
-	$(ARC) run 02_multilora_ttt profile=laptop out_dir=$(DEMO)/pairs task_ids=$(DEMO_TASKS) \
+	$(ARC) run 02_multilora_ttt profile=laptop fresh=true out_dir=$(DEMO)/pairs task_ids=$(DEMO_TASKS) \
 		joint_steps=80 form=pairs steps=0 frontier=0 control=false
 	@echo 'The two submissions merged, checked, and compared with the answers'
 	$(ARC) merge $(DEMO)/in_context/submission.json $(DEMO)/pairs/submission.json --out $(DEMO)/submission.json
@@ -108,6 +107,9 @@ score: setup ## Fill rows of the score table: SET=arcagi1/evaluation P="--max-si
 
 validate: setup ## Check a submission: SUB=artifacts/submission/submission.json DATA=arcagi1/evaluation
 	$(ARC) validate $(SUB) --data $(DATA)
+
+chaos: setup ## Kill, damage and mutate everything around the runs, by a seed: P="--seed 3 --kills 400"
+	$(CLAIMS) run chaos $(P)
 
 bench: setup ## Measure a claim and write its records: NAME=demo (docs/numbers.md has the commands)
 	$(CLAIMS) run $(or $(NAME),$(error NAME is missing: one of $(basename $(notdir $(wildcard benchmarks/*.py))))) $(P)

@@ -7,12 +7,14 @@
                                                                     20 minutes from nothing: an untrained model
 
 Each row is a run of its own under artifacts/score/, with a submission, a log and `row.json`. A row that is done is not
-run again, one that was killed goes on. Answers are read by the scoring step alone, from the saved submission.
+run again under the same code and weights, one that was killed goes on. Answers are read by the scoring step alone,
+from the saved submission.
 """
 
 import argparse
 import json
 import re
+import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -54,6 +56,17 @@ ROWS = {
 DEFAULT = ("no training", "joint, pairs", "joint, pairs, then full")
 FIELDS = ("set", "n", "solved", "score", "ci_low", "ci_high", "outputs_solved", "seconds_per_task", "cpu_seconds")
 FIELDS += ("device", "mode")
+
+
+def own_folder(path: Path, base: lm.LoadedLM, options: argparse.Namespace) -> runs.RunFolder:
+    """The open folder of a row, or of what rows share: gone on with under the same options, weights and code alone."""
+    asked = {name: str(value) for name, value in vars(options).items() if name not in ("rows", "out")}
+    found = {"code": runs.code_fingerprint(), "weights": ttt.weights_hash(base.model)}
+    folder = runs.RunFolder(path, "score", asked, found, goes_on=True)
+    verdict = folder.open()
+    if verdict.why:
+        print(f"{path.name}: {verdict.why}", file=sys.stderr)
+    return folder
 
 
 def run_row(mode: str, base: lm.LoadedLM, tasks: list[arc.Task], options: argparse.Namespace, folder: Path) -> dict:
@@ -99,12 +112,13 @@ def learn_jointly(
     compiled = {"compile": True} if options.compile else {}  # on a CPU a long training is compiled in any case
     config = ttt.joint_config(device, *length, seed=options.seed, **compiled)
     beside = background_tasks(options.max_side) if background else ()
-    folder.mkdir(parents=True, exist_ok=True)
+    own = own_folder(folder, base, options)
     report = lambda metrics: runs.append_record(folder / "metrics.jsonl", metrics)  # noqa: E731
     checkpoint = folder / "joint.pt"
     learned = ttt.adapt_jointly(
         base, blind, config, form=form, background=beside, checkpoint=checkpoint, on_metrics=report
     )
+    own.finish()
     _, _, seconds, *_ = runs.load_state(checkpoint)["counters"]
     return learned, seconds
 
@@ -162,12 +176,14 @@ def main() -> None:
     base = load_base(options.model, options.seed)
     print("| mode | solved | score (95 % interval) | s a task | device |", "|---|---|---|---|---|", sep="\n")
     for mode in wanted:
-        folder = out / re.sub(r"\W+", "-", mode)
-        if not (folder / "row.json").exists():
-            runs.atomic_write_json(folder / "row.json", run_row(mode, base, tasks, options, folder))
-        row = json.loads((folder / "row.json").read_text(encoding="utf-8"))
+        folder = own_folder(out / re.sub(r"\W+", "-", mode), base, options)
+        done = folder.path / "row.json"
+        if not runs.usable(done):
+            runs.seal_json(done, run_row(mode, base, tasks, options, folder.path))
+        folder.finish()
+        row = json.loads(done.read_text(encoding="utf-8"))
         print(show(row), flush=True)
-    print(json.dumps({name: row[name] for name in FIELDS if name in row}))  # a row of an older run may lack one
+    print(json.dumps({name: row[name] for name in FIELDS}))
 
 
 if __name__ == "__main__":

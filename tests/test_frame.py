@@ -28,6 +28,7 @@ TARGETS = {
         "help",
         "setup",
         "lock",
+        "chaos",
         "demo",
         "data",
         "lab",

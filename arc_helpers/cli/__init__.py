@@ -385,6 +385,8 @@ def _draw_predictions(
     for task in tasks:
         after, truth = _attempts(answers, task), task.answers()
         name = safe_name(task.id) + ("_solved.png" if solved[task.id] == 1 else ".png")
+        for old in (f"{safe_name(task.id)}.png", f"{safe_name(task.id)}_solved.png"):
+            (folder / old).unlink(missing_ok=True)  # of an earlier score, which may have said otherwise
         if before is None:
             picture = plot_prediction(task, after, truth)
         else:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,10 @@ from arc_helpers.runs.records import plain
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+
+#: what a kill in the middle of a write leaves
+DRAFT = re.compile(r"\..+\.\d+\.(tmp|old)")
 
 
 @contextmanager

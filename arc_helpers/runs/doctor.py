@@ -1,16 +1,14 @@
 """What is in a run's folder, what of it is damaged, what can be kept; and the folder mended, with nothing deleted."""
 
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from arc_helpers.runs.checkpoint import atomic_write_bytes
+from arc_helpers.runs.checkpoint import DRAFT, atomic_write_bytes
 from arc_helpers.runs.folder import FolderError, Marker, RunFolder, held, read_marker, set_aside, write_marker
 from arc_helpers.runs.seal import DAMAGED, LEDGER, is_whole, sealed, usable
 
-DRAFT = re.compile(r"\..+\.\d+\.(tmp|old)")  # what a kill in the middle of a write leaves (runs/checkpoint.py)
 ADOPTED = "adopted by hand"
 
 

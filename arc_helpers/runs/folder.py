@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from arc_helpers.runs.checkpoint import atomic_write_json, sync
+from arc_helpers.runs.checkpoint import DRAFT, atomic_write_json, sync
 from arc_helpers.runs.config import ConfigError
 from arc_helpers.runs.records import plain
 
@@ -249,7 +249,8 @@ def check_built(path: Path, made_by: str) -> None:
 
 def held(folder: Path) -> set[str]:
     """Names of what is in a folder and would be missed."""
-    return {p.name for p in folder.iterdir()} - UNOWNED - {MARKER} if folder.is_dir() else set()
+    names = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
+    return {name for name in names - UNOWNED - {MARKER} if not DRAFT.fullmatch(name)}
 
 
 def is_a_run(marker: Marker | None) -> bool:

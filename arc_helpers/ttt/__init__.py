@@ -51,6 +51,7 @@ _WHERE = {
     "TTTSettings": "settings",
     "settings_from": "settings",
     "ResumeError": "journal",
+    "weights_hash": "journal",
     "solve_group": "group",
     "solve_tasks": "pipeline",
     "WorkersError": "workers",

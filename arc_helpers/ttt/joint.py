@@ -6,6 +6,8 @@ weights learn, with Muon, and what is common to the tasks is learned once. Slots
 on its own task. Test outputs are out of reach: tasks are stripped of them first.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -30,6 +32,7 @@ from arc_helpers.pretrain.mixture import random_transform
 from arc_helpers.pretrain.settings import PretrainConfig
 from arc_helpers.pretrain.trainer import Pretrainer
 from arc_helpers.runs import has_bfloat16
+from arc_helpers.ttt.journal import weights_hash
 
 POOL = 512  # documents sorted by length together
 MOST_DEMOS = 8  # demonstrations of an in-context sequence
@@ -81,7 +84,7 @@ def adapt_jointly(
     model, tokens = with_task_tokens(lm.model, tuple(pools), config.seed)
     model.config.dropout, model.config.task_vectors = dropout, task_vectors
     source = JointPairs(pools, tokens, lm.prompt_form, lm.max_len, config.seed, form)
-    source.options.update(dropout=dropout, task_vectors=task_vectors)
+    source.options.update(dropout=dropout, task_vectors=task_vectors, base=weights_hash(lm.model))
     trainer = Pretrainer(model, source, config, checkpoint, on_metrics)
     trainer.run()
     averaged = trainer.averaged.eval().requires_grad_(False)
@@ -121,8 +124,11 @@ class JointPairs:
     @property
     def settings(self) -> dict[str, object]:
         """What the documents depend on: a resumed run compares it."""
-        pairs = sum(map(len, self.pools.values()))
-        return {"tasks": len(self.pools), "pairs": pairs, "form": self.form, "seed": self.seed, **self.options}
+        digest = hashlib.sha256()
+        for name, pairs in self.pools.items():
+            digest.update(json.dumps([name, [(p.input.tolist(), p.output.tolist()) for p in pairs]]).encode())
+        counts = {"tasks": len(self.pools), "pairs": sum(map(len, self.pools.values()))}
+        return {**counts, "content": digest.hexdigest()[:16], "form": self.form, "seed": self.seed, **self.options}
 
     def batches(self, batch_tokens: int, cursor: tuple[int, int] = (0, 0), **_) -> Iterator[Batch]:
         """Padded batches of at most `batch_tokens` tokens from `cursor` (epoch, batch in it) on."""

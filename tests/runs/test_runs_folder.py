@@ -115,6 +115,12 @@ def test_papermills_notebook_alone_is_no_obstacle(begin, room):
     assert begin().verdict.verb == "new"
 
 
+def test_half_a_marker_of_a_start_that_was_killed_is_no_obstacle(begin, room):
+    room.mkdir()
+    (room / f".{MARKER}.4711.tmp").write_text("{")
+    assert begin().verdict.verb == "new"
+
+
 def test_a_second_process_gets_one_line(begin, room):
     begin()
     code = (
