@@ -31,6 +31,11 @@ SETTINGS = TTTSettings(k=1, steps=6, num_pseudo=4, r=4, alpha=8.0, lr=2e-2, view
 CLOUD = {"socket.getaddrinfo 169.254.169.254", "socket.getaddrinfo metadata.google.internal"}
 
 
+@pytest.fixture(autouse=True)
+def _float32_products():
+    """Here products are those of the machine: workers are processes of their own, which no patch reaches."""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # actors cannot import a test
