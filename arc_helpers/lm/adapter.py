@@ -4,7 +4,7 @@
     adapter_model.safetensors    base_model.model.<module>.lora_A.weight [r, in], .lora_B.weight [out, r];
                                  .lora_embedding_A [r, V], .lora_embedding_B [H, r] of an embedding;
                                  .token_adapter.trainable_tokens_delta [n, H], rows that replace the base's;
-                                 .weight (beside a LoRA .base_layer.weight), what replaces the base's in full
+                                 .weight, .bias (beside a LoRA .base_layer.weight), what replaces the base's in full
 
 Into weights in a floating-point format the adapter is merged; beside quantised ones it is added by a forward hook that
 stays. peft need not be installed.
@@ -123,11 +123,13 @@ def _change(model: PreTrainedModel, adapter: Adapter, name: str):
             raise _misfit(adapter, path, _shape(module), tuple(tensor.shape))
         where = torch.tensor(rows, device=module.weight.device)
         return module, True, partial(module.weight.index_copy_, 0, where, tensor.to(module.weight))
-    if name.endswith(".weight"):
-        module = _module(model, adapter, path := name.removesuffix(".weight").removesuffix(".base_layer"))
-        if tensor.shape != module.weight.shape:
-            raise _misfit(adapter, path, tuple(module.weight.shape), tuple(tensor.shape))
-        return module, False, lambda: module.weight.copy_(tensor)
+    path, _, kind = name.rpartition(".")
+    if kind in ("weight", "bias"):
+        module = _module(model, adapter, path := path.removesuffix(".base_layer"))
+        own = getattr(module, kind, None)
+        if own is None or tensor.shape != own.shape:
+            raise _misfit(adapter, name, None if own is None else tuple(own.shape), tuple(tensor.shape))
+        return module, False, lambda: own.copy_(tensor)
     raise AdapterError(f"{adapter.folder / WEIGHTS}: {name} is no part of a plain LoRA")
 
 

@@ -313,6 +313,9 @@ def adapted_linears(lm: LoadedLM, target_modules: Sequence[str] | None, first_la
         for name, module in layer.named_modules()
         if isinstance(module, nn.Linear)
     }
+    if not found:
+        kind = lm.model.config.model_type
+        raise ValueError(f"mode: {kind} has no layers of the kind that is adapted (nn.Linear); allowed is head")
     known = sorted({name.rsplit(".", 1)[1] for name in found})
     unknown = [name for name in target_modules or () if name not in known]
     if unknown:

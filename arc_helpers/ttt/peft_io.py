@@ -75,6 +75,9 @@ def _to_peft(model: MultiLoRAModel, slot: dict[str, Tensor]) -> dict[str, Tensor
         else:
             where, base, unit = _whole(model, name)
             tensors[where] = base + unit * value
+            module = model.lm.model.get_submodule(where.removesuffix(".weight"))
+            if getattr(module, "bias", None) is not None:  # PEFT replaces the module: its bias goes along, unchanged
+                tensors[f"{where.removesuffix('weight')}bias"] = module.bias.to(base.dtype)
     return tensors
 
 
