@@ -83,3 +83,9 @@ def test_the_gain_of_a_norm_is_found_by_trying():
     assert torch.equal(gain_of(made[0]), made[0].weight) and torch.equal(gain_of(made[1]), 1 + made[1].weight)
     with pytest.raises(UnknownModel, match="Squared: its gain is neither its weight nor 1"):
         gain_of(made[2])
+
+
+def test_the_table_in_the_documents_names_them_all():
+    text = (Path(__file__).parents[2] / "models/README.md").read_text(encoding="utf-8")
+    table = text[text.index("## Which architectures are exact") :]
+    assert not [name for name in ARCHITECTURES if name.split(",")[0] not in table]
