@@ -128,8 +128,11 @@ def solve_tasks(
     else:
         work = _solve_here(lm, pending, pace, errors, on_losses)
     statuses["resumed"] = sum(map(len, done.values()))
-    known = ((journal.groups[i], results) for i, results in done.items())
-    ended = chain(known, _recorded(work, journal, pace))
+    recorded = _recorded(work, journal, pace)
+    if workers > 1:
+        ended = chain(((journal.groups[i], results) for i, results in done.items()), recorded)
+    else:  # in the plan's order, also where a result in the middle was damaged
+        ended = ((group, done[i]) if i in done else next(recorded) for i, group in enumerate(journal.groups))
     for group, results in progress(ended, total=len(journal.groups), desc="groups"):
         _report(group, results, log, writer)
         solved.update({result.task_id: result for result in results if not result.error})

@@ -550,3 +550,14 @@ def test_a_run_can_be_repeated(gridlm, tasks):
     for first, second in zip(one, solve_group(gridlm, tasks, QUICK), strict=True):
         assert attempts_of(first) == attempts_of(second)
         np.testing.assert_array_equal(first.losses, second.losses)
+
+
+def test_a_result_that_was_damaged_is_done_again_in_its_place(gridlm, tasks, tmp_path, capsys):
+    settings = dataclasses.replace(QUICK, k=1)
+    whole = Run(tmp_path, gridlm, tasks, settings)
+    kept = {name: (tmp_path / name).read_bytes() for name in ("tasks.jsonl", "metrics.jsonl", "submission.json")}
+    first = next(iter(whole.lines))
+    (tmp_path / "results" / f"{first}.json").write_text("{}")
+    again = Run(tmp_path, gridlm, tasks, settings, resume=True)
+    assert again.results.counts.resumed == 2 and f"kept as {first}.json.damaged" in capsys.readouterr().out
+    assert {name: (tmp_path / name).read_bytes() for name in kept} == kept
