@@ -129,6 +129,7 @@ def solve_tasks(
         work = _solve_here(lm, pending, pace, errors, on_losses)
     statuses["resumed"] = sum(map(len, done.values()))
     recorded = _recorded(work, journal, pace)
+    ended: Iterator[tuple[list[str], list[TaskResult]]]
     if workers > 1:
         ended = chain(((journal.groups[i], results) for i, results in done.items()), recorded)
     else:  # in the plan's order, also where a result in the middle was damaged
