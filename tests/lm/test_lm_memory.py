@@ -7,7 +7,7 @@ import torch
 from simulated_cuda import simulated_cuda
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from arc_helpers.lm import loading, memory
+from arc_helpers.lm import door, loading, memory
 from arc_helpers.lm.expanded import NAME, expand_keys
 from arc_helpers.lm.loading import ModelError, load_causal_lm
 from arc_helpers.lm.memory import GIB, Base, free_bytes, parameters_in
@@ -50,7 +50,7 @@ def test_weights_that_are_larger_than_the_device_are_refused_before_they_are_rea
 ):
     pytest.importorskip("bitsandbytes")
     monkeypatch.setattr(memory, "free_bytes", lambda device: 10_000)
-    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", None)
+    monkeypatch.setattr(door.AutoModelForCausalLM, "from_pretrained", None)
     with pytest.raises(ModelError, match=r"its weights take 0\.00 GiB and cpu has 0\.00 GiB free: ") as error:
         load_causal_lm(model_folders["llama"], device="cpu", quantization=quantization)
     assert len(str(error.value).splitlines()) == 1
@@ -59,7 +59,7 @@ def test_weights_that_are_larger_than_the_device_are_refused_before_they_are_rea
 @pytest.mark.parametrize("device_map", ["auto", {"model": "cuda:0", "lm_head": "cuda:1"}])
 def test_two_devices_are_refused_in_one_line(model_folders, monkeypatch, device_map):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", None)
+    monkeypatch.setattr(door.AutoModelForCausalLM, "from_pretrained", None)
     with pytest.raises(
         ModelError, match=r"device_map would put it on cuda:0, cuda:1, and adapters need it on one device"
     ) as error:
