@@ -93,8 +93,10 @@ class Notebook:
             # That log is the kernel's chatter about local TCP and interrupts; cells report by protocol.
             kernel_spec = KernelSpec(**get_kernel_dict(["--log-level=CRITICAL"]), env={"ARC_HEADLESS": "1"})
 
-        # Names are checked by now, and papermill warns of every `int | None` that it cannot read.
-        logging.getLogger("papermill").setLevel(logging.ERROR)
+        # Names are checked by now, and papermill warns of every `int | None` that it cannot read; what ends a run is
+        # said once, below, not by it and by asyncio as well.
+        for name in ("papermill", "traitlets", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         target = output_path(output) if output else self.out_dir(values) / f"{self.name}.ipynb"
         self._own_folder(values)  # first, for papermill writes into it
         try:

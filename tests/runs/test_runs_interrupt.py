@@ -1,0 +1,26 @@
+"""^C on a headless run: its kernel ends with it, and one line is said."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.notebook
+def test_an_interrupted_run_says_one_line(tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "arc_helpers", "run", "01", "profile=tiny", f"out_dir={out}"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (out / "figures").exists():
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, said
+    assert said.strip().splitlines()[-1] == "01_tokenization_debug: stopped; the same command goes on with it"
+    assert "Traceback" not in said and "Kernel died" not in said
