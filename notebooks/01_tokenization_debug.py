@@ -151,6 +151,18 @@ print(repr(spelling.decode(ids)), "→", ids.tolist())
 assert len(ids) == spelling.grid_length(small.shape)
 
 # %% [markdown]
+# The ids of the symbols are *joined*; the text is never cut by the tokenizer. For ours that is the same. Llama 3 cuts
+# digits by threes, others merge a line feed with what stands beside it, and then a cell would have no token of its own.
+# A general model has read such numbers in its own cut, so joined ids are new to it; training takes care of that:
+
+# %%
+readings = lm.two_readings(base.tokenizer, spelling, arc.as_grid([[1, 2, 3, 4], [0, 0, 0, 0]]))
+for name, texts in readings.items():
+    print(f"{name:<12}│ " + " │ ".join(texts) + f" │  {len(texts)} tokens")
+same = readings["joined ids"] == readings["cut as text"]
+print("the tokenizer cuts it in the same way" if same else "the tokenizer would cut it otherwise: ids are joined")
+
+# %% [markdown]
 # In the suite's prompt form a pair is `I` rows `O` rows and an end token. A prompt is demonstrations, then `I`, the query,
 # and `O`; the answer is what follows. The model learns to write that, and nothing else.
 

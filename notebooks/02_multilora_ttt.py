@@ -162,6 +162,8 @@ base = lm.load_causal_lm(
     trust_remote_code=config.trust_remote_code,
     trim_vocab=True,
 )
+if config.joint_steps:
+    ttt.check_learner(base)  # now, not after minutes of work
 parameters = sum(p.numel() for p in base.model.parameters())
 assert not any(p.requires_grad for p in base.model.parameters())
 print(

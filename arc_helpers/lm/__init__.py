@@ -9,6 +9,7 @@ _WHERE = {
     "FORMS": "prompt_form",
     "PromptForm": "prompt_form",
     "TokenizerError": "vocabulary",
+    "two_readings": "vocabulary",
     "open_adapter": "door",
     "open_config": "door",
     "open_folder": "door",

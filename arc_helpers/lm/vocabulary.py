@@ -20,6 +20,14 @@ def symbol_ids(tokenizer, symbols: Iterable[str]) -> dict[str, int]:
     return {symbol: token for symbol, token in found.items() if token is not None and token != tokenizer.unk_token_id}
 
 
+def two_readings(tokenizer, prompt_form, grid) -> dict[str, list[str]]:
+    """A question on a grid [H, W] as the suite joins its tokens, and as the tokenizer cuts that text: their texts."""
+    joined = prompt_form.question_ids(grid).tolist()
+    usual = tokenizer.encode(prompt_form.decode(joined), add_special_tokens=False)
+    both = {"joined ids": joined, "cut as text": usual}
+    return {name: [repr(tokenizer.decode([token]))[1:-1] for token in ids] for name, ids in both.items()}
+
+
 def _alone(tokenizer, symbol: str) -> int | None:
     for before in _BEFORE:
         try:

@@ -17,6 +17,7 @@ _WHERE = {
     "with_held_out_demonstration": "depths",
     "FORMS": "pools",
     "adapt_jointly": "joint",
+    "check_learner": "joint",
     "joint_config": "joint",
     "group_tasks": "grouping",
     "length_groups": "grouping",

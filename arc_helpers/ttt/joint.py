@@ -52,6 +52,15 @@ def joint_config(device: str, steps: int | None, seconds: float | None = None, *
     return PretrainConfig(steps=steps, seconds=seconds, **{**usual, **changes})
 
 
+def check_learner(lm: LoadedLM) -> None:
+    """Raises ValueError, one line, for a base that cannot learn all tasks together."""
+    if not isinstance(lm.model, GridLMForCausalLM):
+        raise ValueError(
+            f"joint training: {lm.name} is no GridLM; use joint_steps = 0, a group warm-up (group_steps), or a base "
+            "such as arc-micro"
+        )
+
+
 def adapt_jointly(
     lm: LoadedLM,
     tasks: Sequence[Task],
@@ -72,8 +81,7 @@ def adapt_jointly(
     pairs included; they must not be tasks that are scored. checkpoint: file to go on from, and to save to.
     ValueError, one line, for a base that is no GridLM or is quantised, and for a task that is in both lists.
     """
-    if not isinstance(lm.model, GridLMForCausalLM):
-        raise ValueError(f"joint training: {lm.name} is no GridLM; use a group warm-up, or a base such as arc-micro")
+    check_learner(lm)
     if not 0 <= dropout < 1:
         raise ValueError(f"joint training: dropout = {dropout}: must be at least 0 and below 1")
     pools = {task.id: task.without_answers().train for task in tasks}

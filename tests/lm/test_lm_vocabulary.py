@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from lm_tokenizers import QWEN2_SPLIT, byte_tokenizer, char_tokenizer, sentencepiece_tokenizer
+from lm_tokenizers import QWEN2_SPLIT, byte_tokenizer, char_tokenizer, llama3_tokenizer, sentencepiece_tokenizer
 
 from arc_helpers.arc import string_to_grid
 from arc_helpers.lm.prompt_form import REMEDY, PromptForm
 from arc_helpers.lm.tokenizer import SYMBOLS, arc_tokenizer
-from arc_helpers.lm.vocabulary import TokenizerError
+from arc_helpers.lm.vocabulary import TokenizerError, two_readings
 
 GRIDS = hnp.arrays(np.int8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=30), elements=st.integers(0, 9))
 ACCEPTED = {
@@ -106,3 +106,12 @@ def test_trimmed_ids_count_from_zero_and_spell_the_same(kind):
     trimmed = prompt_form.trimmed()
     assert sorted(trimmed.token_ids) == list(range(len(prompt_form.token_ids))) and len(prompt_form.token_ids) <= 16
     assert prompt_form.decode(prompt_form.token_ids) == trimmed.decode(range(len(prompt_form.token_ids)))
+
+
+def test_both_readings_of_a_question():
+    merging = llama3_tokenizer()
+    readings = two_readings(merging, PromptForm.choose(merging), np.array([[1, 2, 3, 4], [0, 0, 0, 0]]))
+    assert readings["joined ids"] == ["I", *"1234", "\\n", *"0000", "\\n", "O"]
+    assert readings["cut as text"] == ["I", "123", "4", "\\n", "000", "0", "\\n", "O"]
+    own = two_readings(arc_tokenizer(), PromptForm.choose(arc_tokenizer()), np.array([[1, 2]]))
+    assert own["joined ids"] == own["cut as text"]
