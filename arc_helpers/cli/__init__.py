@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arc_helpers.cli import models
+from arc_helpers.cli import models, trm
 from arc_helpers.cli.one_line import fail, one_line
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(models.app, name="models")
+app.add_typer(trm.app, name="trm")
 Submission = Annotated[str, typer.Argument(help="a submission.json")]
 Data = Annotated[str, typer.Option(help="set name, folder, task file or challenges file")]
 Solutions = Annotated[str | None, typer.Option(help="Kaggle solutions file")]

@@ -9,6 +9,7 @@ are left out (`arc.find_overlap`).
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
@@ -91,6 +92,8 @@ class ArcDataset:
 
     pairs: {task id: labelled pairs}, of scored tasks the demonstrations. queries: of the scored tasks.
     transforms: {task id: names of its augmentations}, itself first. notes: what was left out, a line each.
+    rows, table_rows: {task id: rows of its identifiers} and how many rows a table has, where another numbered them
+    (trm/official.py); else they are numbered in order, from 1.
     """
 
     options: DatasetOptions
@@ -98,6 +101,8 @@ class ArcDataset:
     queries: Sequence[Query]
     transforms: Mapping[str, Sequence[str]]
     notes: Sequence[str] = field(default=())
+    rows: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    table_rows: int = 0
 
     @property
     def task_ids(self) -> list[str]:
@@ -111,8 +116,25 @@ class ArcDataset:
 
     @property
     def identifiers(self) -> list[str]:
-        """Names of all (task, augmentation), such as "007bbfb7|||r1f0-c0213456789"; number i has row i + 1."""
+        """Names of all (task, augmentation), such as "007bbfb7|||r1f0-c0213456789"; number i: row i + 1, or `rows`."""
         return [f"{task_id}|||{name}" for task_id in self.pairs for name in self.transforms[task_id]]
+
+    @cached_property
+    def _numbered(self) -> dict[str, Sequence[int]]:
+        numbered, row = {}, 1
+        for task_id in self.pairs:
+            numbered[task_id] = range(row, row + len(self.transforms[task_id]))
+            row += len(self.transforms[task_id])
+        return numbered
+
+    def rows_of(self, task_id: str) -> Sequence[int]:
+        """The rows of a task's identifiers, in the order of its transforms."""
+        return (self.rows or self._numbered)[task_id]
+
+    @property
+    def identifier_rows(self) -> int:
+        """How many rows a table of identifiers has, the blank one included."""
+        return self.table_rows or 1 + sum(map(len, self.transforms.values()))
 
     def fingerprint(self) -> str:
         """A hash of the pairs and queries: the same for the same data, on any machine."""
@@ -152,11 +174,11 @@ def build_arc_dataset(
     """
     options = DatasetOptions(source, tuple(subsets), test_set_name, num_aug, seed, max_side)
     notes: list[str] = []
-    scored = _read_subset(source, test_set_name, notes)
+    scored = read_subset(source, test_set_name, notes)
     pairs: dict[str, list[Pair]] = {}
     for subset in options.subsets:
         if subset != test_set_name:
-            for task in _allowed(_read_subset(source, subset, notes), scored, notes):
+            for task in _allowed(read_subset(source, subset, notes), scored, notes):
                 if _fits(task, max_side, notes):
                     pairs.setdefault(task.id, []).extend(p for p in task.train + task.test if p.output is not None)
     asked = [task for task in (t.without_answers() for t in scored) if _fits(task, max_side, notes)]
@@ -211,7 +233,7 @@ def _write(dataset: ArcDataset, folder: Path) -> None:
                 _FILES[1:],
                 (
                     "labelled pairs of each task; of scored tasks the demonstrations",
-                    "test inputs of the scored tasks; there are no answers in this folder",
+                    "test inputs of the scored tasks; there are no answers in these four files",
                     "augmentations of each task by name; arc.Transform.from_name(name).inverse turns answers back",
                 ),
                 strict=True,
@@ -233,11 +255,16 @@ def _write(dataset: ArcDataset, folder: Path) -> None:
         atomic_write_json(folder / name, value, indent=2 if name == "dataset.json" else None)
 
 
-def _read_subset(source: str, subset: str, notes: list[str]) -> list[Task]:
+def read_subset(source: str, subset: str, notes: list[str]) -> list[Task]:
+    """The tasks of one part of a source, with their answers where it has them; a task that cannot be read is noted."""
     if subset == "concept":
         return concept_arc(resolve_path(CONCEPT, must_exist=True))
     faults: list[TaskFault] = []
-    tasks = load_tasks(f"{source}/{subset}", faults=faults)
+    challenges, solutions = (resolve_path(f"{source}_{subset}_{name}.json") for name in ("challenges", "solutions"))
+    if challenges.is_file():  # the published builder's --input-file-prefix
+        tasks = load_tasks(challenges, solutions=solutions if solutions.is_file() else None, faults=faults)
+    else:
+        tasks = load_tasks(f"{source}/{subset}", faults=faults)
     notes += [f"{subset}: {fault.message}" for fault in faults]
     return tasks
 

@@ -116,16 +116,15 @@ class _Question:
 
 
 def _questions(dataset: ArcDataset, shown: Sequence[tuple[Query, list[Transform]]], layout: str) -> list[_Question]:
-    task, first, row = {}, {}, 1
-    for number, task_id in enumerate(dataset.pairs, start=1):
-        task[task_id], first[task_id] = number, row
-        row += len(dataset.transforms[task_id])
+    task = {task_id: number for number, task_id in enumerate(dataset.pairs, start=1)}
     questions = []
     for query, views in shown:
+        numbered = dataset.rows_of(query.task_id)
         for number, view in enumerate(views):
             canvas = choose_canvas(layout, dataset.pairs[query.task_id], query.input, view)
             tokens = place(view.grid(query.input), canvas)
-            rows = task[query.task_id], first[query.task_id] + number
+            # identifiers of views that are not listed mean nothing; a model with shared vectors does not read them
+            rows = task[query.task_id], numbered[number] if number < len(numbered) else BLANK
             questions.append(_Question(query, view, tokens, canvas.width, *rows))
     return questions
 
@@ -172,7 +171,7 @@ def check_known(model: TRM, dataset: ArcDataset, task_ids: Sequence[str]) -> Non
             "demonstrations (test-time inclusion)"
         )
     shared = model.config.conditioning == "shared"
-    needed = 1 + len(dataset.task_ids if shared else dataset.identifiers)
+    needed = 1 + len(dataset.task_ids) if shared else dataset.identifier_rows
     if model.config.conditioned_rows != needed:
         raise DatasetError(
             f"conditioned_rows = {model.config.conditioned_rows}: the data set has {needed} "
@@ -209,7 +208,6 @@ def _batch(part: Sequence[_Question], blank: bool) -> Batch:
     return Batch.of(
         torch.from_numpy(np.stack([question.tokens for question in part])),
         column(question.width for question in part),
-        # identifiers of views that are not listed mean nothing; a model with shared vectors does not read them
         identifier=column(BLANK if blank else question.identifier for question in part),
         task=column(BLANK if blank else question.task for question in part),
         symmetry=column(symmetry_number(question.view) for question in part),

@@ -83,9 +83,9 @@ class ArcSource:
         """(identifier [n], symmetry [n], colors [n, 10]) of one augmentation each."""
         n = len(task)
         if self._transforms is not None:
-            first, count, symmetry, colors = self._transforms
+            first, count, row, symmetry, colors = self._transforms
             chosen = first[task] + (torch.rand(n, generator=generator) * count[task]).long()
-            return chosen + 1, symmetry[chosen], colors[chosen]
+            return row[chosen], symmetry[chosen], colors[chosen]
         symmetry = torch.randint(8, (n,), generator=generator)
         colors = torch.arange(10).repeat(n, 1)
         if self.augment == "colors":
@@ -137,13 +137,14 @@ def _table(entries: list[tuple]) -> dict[str, Tensor]:
     }
 
 
-def _listed(dataset: ArcDataset) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(first [tasks], count [tasks], symmetry [identifiers], colors [identifiers, 10])."""
+def _listed(dataset: ArcDataset) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(first [tasks], count [tasks], row of the table, symmetry [identifiers], colors [identifiers, 10])."""
     counts = torch.tensor([len(dataset.transforms[task_id]) for task_id in dataset.pairs])
     transforms = [Transform.from_name(name) for task_id in dataset.pairs for name in dataset.transforms[task_id]]
     symmetry = torch.tensor([symmetry_number(transform) for transform in transforms])
     colors = torch.tensor([transform.colors for transform in transforms])
-    return counts.cumsum(0) - counts, counts, symmetry, colors
+    rows = torch.tensor([row for task_id in dataset.pairs for row in dataset.rows_of(task_id)])
+    return counts.cumsum(0) - counts, counts, rows, symmetry, colors
 
 
 def symmetry_number(transform: Transform) -> int:
