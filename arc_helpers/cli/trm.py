@@ -30,9 +30,17 @@ def evaluate(
 
     with one_line(ValueError, ConfigError, OSError):
         chosen = choose_device(device).device
-        how = {"views": views, "segments": segments, "batch_tokens": batch_tokens, "device": chosen}
         evaluate_checkpoint(
-            checkpoint, data, out, **how, H_cycles=h_cycles or None, L_cycles=l_cycles or None, say=typer.echo
+            checkpoint,
+            data,
+            out,
+            views=views,
+            segments=segments,
+            device=chosen,
+            batch_tokens=batch_tokens,
+            say=typer.echo,
+            H_cycles=h_cycles or None,
+            L_cycles=l_cycles or None,
         )
 
 

@@ -52,7 +52,9 @@ def open_trm(path: str | Path, dataset: ArcDataset | None = None, **changes: int
     else:
         opened = _from_pickle(_latest(path) if path.is_dir() else path, dataset)
     given = {name: value for name, value in changes.items() if value}
-    differ = {name: value for name, value in given.items() if getattr(opened.model.config, name) != value}
+    differ: dict[str, Any] = {
+        name: value for name, value in given.items() if getattr(opened.model.config, name) != value
+    }
     notes = [
         f"{name} = {value} as asked; the checkpoint has {getattr(opened.model.config, name)}"
         for name, value in differ.items()

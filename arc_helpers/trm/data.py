@@ -121,7 +121,8 @@ class ArcDataset:
 
     @cached_property
     def _numbered(self) -> dict[str, Sequence[int]]:
-        numbered, row = {}, 1
+        numbered: dict[str, Sequence[int]] = {}
+        row = 1
         for task_id in self.pairs:
             numbered[task_id] = range(row, row + len(self.transforms[task_id]))
             row += len(self.transforms[task_id])

@@ -33,7 +33,7 @@ from arc_helpers.trm.data import (
 LAYOUTS = ("both", "own", "official")
 SEPARATOR, BLANK_NAME = "|||", "<blank>"
 CANVAS = Canvas(MAX_SIDE, MAX_SIDE**2)
-NO_ANSWER = [[0]]  # what the published builder writes where there is none
+NO_ANSWER = np.zeros((1, 1), dtype=np.int8)  # what the published builder writes where there is none
 #: t0 … t7 of their names; here a grid is mirrored first and then turned
 _SYMMETRIES = tuple(
     Transform(k, flip)
@@ -106,7 +106,7 @@ def load_official_dataset(folder: str | Path) -> ArcDataset:
             f"{folder}/identifiers.json: has no row for {', '.join(unknown[:3])}{' …' * (len(unknown) > 3)} of "
             f"test_puzzles.json ({len(unknown)} of {len(scored)}); the two files are of different builds"
         )
-    pairs = _training_pairs(folder, names) if (folder / "train").is_dir() else {}
+    pairs: dict[str, Sequence[Pair]] = _training_pairs(folder, names) if (folder / "train").is_dir() else {}
     pairs = {i: p for i, p in pairs.items() if i not in {t.id for t in scored}} | {t.id: t.train for t in scored}
     most = max(map(len, transforms.values())) - 1
     options = DatasetOptions(folder.name, ("train", "test"), "test", min(most, MOST_AUGMENTATIONS), 0)
@@ -129,7 +129,7 @@ def official_tasks(folder: str | Path) -> list[Task]:
     _read_json(path, dict)
     tasks = load_tasks(path)
     answers = [pair.output for task in tasks for pair in task.test]
-    dummies = all(answer is None or answer.tolist() == NO_ANSWER for answer in answers)
+    dummies = all(answer is None or np.array_equal(answer, NO_ANSWER) for answer in answers)
     return [task.without_answers() for task in tasks] if dummies else tasks
 
 
@@ -267,7 +267,7 @@ def _placed(grid: np.ndarray, offset: tuple[int, int]) -> np.ndarray:
     return sheet.ravel()
 
 
-def _training_pairs(folder: Path, names: Sequence[str]) -> dict[str, list[Pair]]:
+def _training_pairs(folder: Path, names: Sequence[str]) -> dict[str, Sequence[Pair]]:
     """The pairs of each task as they are, from the puzzles that are not augmented; moved ones are moved back."""
     pairs: dict[str, list[Pair]] = {}
     plain = {row for row, name in enumerate(names) if SEPARATOR not in name and name != BLANK_NAME}
@@ -276,7 +276,7 @@ def _training_pairs(folder: Path, names: Sequence[str]) -> dict[str, list[Pair]]
         if len(grids) < 2:
             raise DatasetError(f"{folder}/train: an example of {names[row]} holds no grid; build the folder again")
         pairs.setdefault(names[row], []).append(Pair(*grids))
-    return pairs
+    return dict(pairs)
 
 
 def _found(tokens: np.ndarray) -> np.ndarray | None:
