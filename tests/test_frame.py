@@ -22,7 +22,8 @@ from arc_helpers.runs.config import RunKnobs
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MAKEFILE = (ROOT / "Makefile").read_text()
-COMMANDS = {command.name or command.callback.__name__ for command in app.registered_commands} | {"models"}
+COMMANDS = {command.name or command.callback.__name__ for command in app.registered_commands}
+COMMANDS |= {group.name for group in app.registered_groups}
 TARGETS = {
     *(
         "help",
