@@ -12,6 +12,7 @@ import yaml
 from torch import Tensor
 
 from arc_helpers.runs import resolve_path
+from arc_helpers.runs.checkpoint import CheckpointError, load_state
 from arc_helpers.trm.canvas import VOCAB_SIZE
 from arc_helpers.trm.data import ArcDataset
 from arc_helpers.trm.model import TRM, TRMConfig
@@ -74,13 +75,14 @@ def _from_pickle(path: Path, dataset: ArcDataset | None) -> Opened:
     if not path.is_file():
         raise SavedModelError(f"{path}: no such file or folder")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises what its zip, its pickle and its tensors raise
-        why = " ".join(str(error).split())[:160]
-        raise SavedModelError(f"{path}: not a file of tensors alone, and nothing else is unpickled ({why})") from None
-    if isinstance(state, dict) and {"ema", "model_config"} <= state.keys():
+        state = load_state(path)
+    except CheckpointError:  # its advice, to delete the file, is for a run's own
+        raise SavedModelError(
+            f"{path}: not a file of tensors by name; a TRM checkpoint is, and nothing else is unpickled"
+        ) from None
+    if {"ema", "model_config"} <= state.keys():
         return _trained_here(path, state, dataset)
-    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
+    if not all(isinstance(t, Tensor) for t in state.values()):
         raise SavedModelError(f"{path}: holds no tensors by name; a TRM checkpoint does")
     return _published(path, state)
 

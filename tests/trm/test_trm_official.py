@@ -155,10 +155,10 @@ class Malice:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda run: (run / "step_20").write_bytes(pickle.dumps(Malice())), "not a file of tensors alone"),
-        (lambda run: (run / "step_20").write_bytes(b"PK"), "not a file of tensors alone"),
+        (lambda run: (run / "step_20").write_bytes(pickle.dumps(Malice())), "not a file of tensors by name"),
+        (lambda run: (run / "step_20").write_bytes(b"PK"), "not a file of tensors by name"),
         (lambda run: torch.save({"a": torch.zeros(1)}, run / "step_20"), "a: a TRM has no such tensor"),
-        (lambda run: torch.save([1], run / "step_20"), "holds no tensors by name"),
+        (lambda run: torch.save([1], run / "step_20"), "not a file of tensors by name"),
         (lambda run: torch.save(official_weights(5, width=24), run / "step_20"), "size mismatch|conditioned_rows = 5"),
         (lambda run: (run / "all_config.yaml").write_text("x: 1"), "all_config.yaml: holds no arch"),
         (lambda run: [file.unlink() for file in run.glob("step_*")], "no TRM there; wanted config.json"),
