@@ -43,10 +43,10 @@ from arc_helpers.hybrid.saved import load_hybrid, save_hybrid
 from arc_helpers.hybrid.train import JointConfig, JointTrainer
 from arc_helpers.lm.loading import load_causal_lm
 from arc_helpers.pretrain.held_out import held_out_score
-from arc_helpers.runs import atomic_write_json, output_path
-from arc_helpers.trm import bfloat16_is_real
+from arc_helpers.runs import atomic_write_json, choose_device, has_bfloat16, output_path
 
 SIDE, ASKED, KS = 5, ("seen", "variants", "unseen"), (1, 2, 4, 8, 16)
+DEVICE = choose_device("cpu").device  # CPU seconds are what is compared
 PIECES = (*ARMS, "llm_alone", "correction")  # correction needs the model of joint
 
 
@@ -66,13 +66,13 @@ def train(model: HybridModel, examples: list[Example], settings: JointConfig, na
 
 def run_arm(arm: str, seed: int, o: argparse.Namespace) -> dict:
     """What an arm solves of each set, question by question."""
-    sets, lm = draw(o, seed), load_causal_lm("models/arc-micro", device="cpu")
+    sets, lm = draw(o, seed), load_causal_lm("models/arc-micro", device=DEVICE)
     model = build_arm(arm, lm, trm_shape(64, 2), HybridConfig(canvas_side=SIDE, show_question=False), sets.rows, seed)
     began = time.process_time()
     model.first_states([example.question for example in sets.train])  # read once; its time is told apart
     reading, batch = time.process_time() - began, 64
     epochs = o.steps / (len(sets.train) // batch)
-    autocast = bfloat16_is_real("cpu")
+    autocast = has_bfloat16(DEVICE)
     settings = JointConfig(epochs=epochs, batch_size=batch, max_attempts=1, autocast=autocast, seed=seed, log_every=100)
     row = {"seconds": train(model, sets.train, settings, f"{arm} {seed}"), "reading_seconds": reading}
     row |= {"steps": o.steps, "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad)}
@@ -91,7 +91,7 @@ def run_arm(arm: str, seed: int, o: argparse.Namespace) -> dict:
 def run_correction(seed: int, o: argparse.Namespace) -> dict:
     """Train joint on with feedback; then right or wrong after k attempts, and after k views, by each rule of choice."""
     sets, batch = draw(o, seed), 16
-    lm = load_causal_lm("models/arc-micro", device="cpu")
+    lm = load_causal_lm("models/arc-micro", device=DEVICE)
     model = load_hybrid(output_path(o.folder) / f"joint_{seed}", lm)
     epochs = o.feedback_steps / (len(sets.train) // batch)
     settings = JointConfig(
@@ -121,7 +121,7 @@ def run_correction(seed: int, o: argparse.Namespace) -> dict:
 
 def run_llm_alone(seed: int, o: argparse.Namespace) -> dict:
     """arc-micro's greedy answers."""
-    sets, lm, row = draw(o, seed), load_causal_lm("models/arc-micro", device="cpu"), {}
+    sets, lm, row = draw(o, seed), load_causal_lm("models/arc-micro", device=DEVICE), {}
     for name in ASKED:
         tasks = [
             Task(e.question.task_id, e.question.demonstrations, (Pair(e.question.input, e.answer),))

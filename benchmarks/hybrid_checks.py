@@ -36,6 +36,7 @@ from arc_helpers.hybrid.train import JointConfig, JointTrainer
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.lm.lora import checkpoint_layers
 from arc_helpers.lm.prompt_form import PromptForm
+from arc_helpers.runs import choose_device
 from arc_helpers.trm import TRM, TRMConfig
 from arc_helpers.trm.loss import cell_loss
 
@@ -158,7 +159,7 @@ def four_bit_llama(shape: dict, device: str) -> LoadedLM:
 
 def memory_of(shape: str) -> dict:
     """Peak memory and time of a joint step of two attempts at batch 1, the second time it is done."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device().device
     if shape == "none" or (shape == "llama-8b" and device == "cpu"):
         return {"joint_step_gib": "not measured", "joint_step_seconds": "not measured"}
     lm = checkpoint_layers(four_bit_llama(LLAMA_8B if shape == "llama-8b" else TINY, device))

@@ -16,7 +16,7 @@ import torch
 from arc_helpers.arc import SubmissionWriter, choose_tasks, load_tasks, num_tests_of
 from arc_helpers.kaggle.planner import groups_of, measure
 from arc_helpers.lm import load_causal_lm
-from arc_helpers.runs import RunLog, resolve
+from arc_helpers.runs import RunLog, choose_device, resolve
 from arc_helpers.ttt import settings_from, solve_tasks
 from arc_helpers.ttt.pace import forecast, size_of
 
@@ -33,7 +33,7 @@ def main() -> None:
     first = {task.id for task in choose_tasks(chosen, limit=N)}
     tasks = [task.without_answers() for task in chosen if task.id in first]
     others = [task.without_answers() for task in chosen if task.id not in first]
-    lm = load_causal_lm(config.model_dir, max_len=config.max_len, trim_vocab=True, device="cpu")
+    lm = load_causal_lm(config.model_dir, max_len=config.max_len, trim_vocab=True, device=choose_device("cpu").device)
 
     start = time.process_time()
     costs = measure(lm, others, settings, time.process_time)

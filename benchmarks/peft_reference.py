@@ -38,7 +38,7 @@ def random_llama(size: str, dtype: torch.dtype = torch.float32) -> LoadedLM:
     model = model.to(dtype).eval().requires_grad_(False)
     tokenizer = arc_tokenizer()
     prompt_form = PromptForm.from_tokenizer(tokenizer)
-    return LoadedLM(model, tokenizer, prompt_form, f"llama-{size}", 1024, torch.device("cpu"), dtype)
+    return LoadedLM(model, tokenizer, prompt_form, f"llama-{size}", 1024, model.device, dtype)
 
 
 def random_sequences(n: int, length: int | tuple[int, int], seed: int) -> list[Encoded]:

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from arc_helpers.arc import SubmissionWriter, choose_tasks, load_tasks, num_tests_of, validate_submission
-from arc_helpers.runs import DeviceChoice, RunLog, read_jsonl
+from arc_helpers.runs import RunLog, choose_device, read_jsonl
 
 MODEL, DATA, TASKS, MAX_SIDE = "models/arc-micro", "arcagi1/evaluation", 12, 6
 SETTINGS = {"k": 3, "steps": 4, "num_pseudo": 4, "r": 8, "alpha": 16.0, "lr": 1e-2, "views": 2, "mode": "full"}
@@ -37,8 +37,9 @@ def run(out_dir: Path) -> None:
     from arc_helpers.ttt.settings import TTTSettings
 
     torch.set_num_threads(1)
-    base, tasks = load_causal_lm(MODEL, device="cpu", max_len=2048), chosen_tasks()
-    log = RunLog(out_dir, "resume", "benchmark", 0, SETTINGS, device=DeviceChoice("cpu", "float32", "repeatable"))
+    device = choose_device("cpu")  # a GPU's sums are not the same to the last bit from run to run
+    base, tasks = load_causal_lm(MODEL, device=device.device, max_len=2048), chosen_tasks()
+    log = RunLog(out_dir, "resume", "benchmark", 0, SETTINGS, device=device)
     writer = SubmissionWriter(out_dir / "submission.json", num_tests_of(tasks), resume=True)
     solve_tasks(base, tasks, TTTSettings(**SETTINGS), log, writer, resume=True)
 

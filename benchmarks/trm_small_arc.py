@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 
 from arc_helpers.arc import SubmissionWriter, load_tasks, num_tests_of, score_submission
-from arc_helpers.runs import append_record, output_path
+from arc_helpers.runs import append_record, choose_device, has_bfloat16, output_path, take_gpu
 from arc_helpers.trm import (
     TRM,
     ArcDataset,
@@ -30,7 +30,6 @@ from arc_helpers.trm import (
     TrainConfig,
     Trainer,
     TRMConfig,
-    bfloat16_is_real,
     build_arc_dataset,
     count_parameters,
     predict,
@@ -74,14 +73,13 @@ PRESETS = {
 def train(preset: dict, dataset: ArcDataset, options: argparse.Namespace, folder: Path) -> tuple[TRM, dict]:
     """The averaged model and what became of the training."""
     config = replace(preset["model"], conditioned_rows=1 + len(dataset.task_ids))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device().device
     torch.manual_seed(options.seed)
     model = TRM(config.single_pass() if options.single_pass else config).to(device)
     source = ArcSource(dataset, **preset["source"])
     fixed = {"steps": None, "seconds": 60 * options.minutes, "seed": options.seed, "log_every": 100}
     settings = TrainConfig(**{**preset["train"], **fixed})
-    if device == "cpu":
-        settings = replace(settings, autocast=bfloat16_is_real(device), compile=False)
+    settings = replace(settings, autocast=has_bfloat16(device), compile=settings.compile and device == "cuda")
     print(count_parameters(model), f"{source.tokens} tokens of {source.real_tokens} cells", settings, flush=True)
 
     def report(metrics: dict) -> None:
@@ -148,9 +146,7 @@ def main() -> None:
     preset = PRESETS[options.preset]
     options.minutes = options.minutes or preset["minutes"]
     if "RANK" in os.environ:  # torchrun
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group("nccl" if take_gpu(int(os.environ["LOCAL_RANK"])) else "gloo")
     torch.set_num_threads(1)
     began = time.monotonic()
     with TemporaryDirectory() as scratch:

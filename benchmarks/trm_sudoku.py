@@ -16,6 +16,7 @@ from multiprocessing import get_context
 import torch
 
 from arc_helpers.arc import wilson_interval
+from arc_helpers.runs import has_bfloat16
 from arc_helpers.trm import (
     TRM,
     SudokuSource,
@@ -23,7 +24,6 @@ from arc_helpers.trm import (
     Trainer,
     TRMConfig,
     as_batch,
-    bfloat16_is_real,
     count_parameters,
     make_sudoku,
     solved_after_segments,
@@ -45,7 +45,7 @@ def train(name: str, options: argparse.Namespace) -> dict:
         seconds=60 * options.core_minutes,
         batch_tokens=64 * (36 + MODEL.prefix_len),
         ema_decay=0.995,
-        autocast=bfloat16_is_real("cpu"),
+        autocast=has_bfloat16(model.device.type),
         seed=options.seed,
         log_every=500,
         evaluate_every=1000,

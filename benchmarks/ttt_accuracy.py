@@ -27,6 +27,7 @@ from arc_helpers.arc import Task, wilson_interval
 from arc_helpers.lm.loading import LoadedLM, load_causal_lm
 from arc_helpers.lm.prompt import IGNORE, TaskTooLong, encode
 from arc_helpers.pretrain.corpus import held_out_tasks
+from arc_helpers.runs import choose_device
 from arc_helpers.ttt.cache import prepare
 from arc_helpers.ttt.depths import score_answers_of
 from arc_helpers.ttt.multilora import MultiLoRAModel
@@ -120,7 +121,7 @@ def score_peft(peft: SequentialPeft, lm: LoadedLM, task: Task) -> tuple[float, b
 def shard(model: str, n_tasks: int, index: int, of: int) -> list[dict]:
     """The records of every `of`-th group of tasks, from the `index`-th on."""
     torch.set_num_threads(1)
-    lm, twin = (load_causal_lm(model, device="cpu", max_len=MAX_LEN) for _ in range(2))
+    lm, twin = (load_causal_lm(model, device=choose_device("cpu").device, max_len=MAX_LEN) for _ in range(2))
     tasks, settings = chosen_tasks(lm, n_tasks), TTTSettings(num_pseudo=STEPS)
     records = []
     for first in range(index * K, len(tasks), of * K):

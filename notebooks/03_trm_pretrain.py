@@ -90,7 +90,7 @@ from arc_helpers.plot import trm as pictures
 
 run = runs.start_notebook("03_trm_pretrain", globals())
 config, device = run.config, run.device.device
-autocast = config.autocast and trm.bfloat16_is_real(device)
+autocast = config.autocast and runs.has_bfloat16(device)
 
 # %% [markdown]
 # ## 1 · A grid on a canvas

@@ -266,7 +266,7 @@ def train(arm, model, settings, checkpoint=None):
 # Every arm gets the same questions in the same order. A checkpoint is kept of each, and the same command goes on from it.
 
 # %%
-autocast = trm.bfloat16_is_real(device)
+autocast = runs.has_bfloat16(device)
 same = {"epochs": config.epochs, "batch_size": config.batch_size, "lr": config.lr, "seed": run.seed}
 same |= {"deadline_seconds": config.deadline_seconds, "autocast": autocast, "max_attempts": 1, "log_every": 10}
 kept = {arm: run.out_dir / "checkpoints" / f"{arm}.pt" for arm in (*hybrid.ARMS, "feedback")}

@@ -79,7 +79,7 @@ import torch
 
 from arc_helpers import memory, plot, runs
 
-run = runs.start_notebook("05_tinylora_dialog", globals())
+run = runs.start_notebook("05_tinylora_dialog", globals(), dtype="float32")
 config = run.config
 tokens = memory.DialogTokens()
 
@@ -96,8 +96,7 @@ tokens = memory.DialogTokens()
 # learned nothing yet, a sentence read twice:
 
 # %%
-torch.manual_seed(run.seed)
-toy = memory.TTTForCausalLM(memory.TTTConfig.preset("tiny", len(tokens), sliding_window=8, ttt_batch=8))
+toy = memory.new_model(tokens, run.seed, memory.Recipe(model_size="tiny", window=8, ttt_batch=8))
 once = tokens.turn("user", "anna lives in rome .") + tokens.turn("assistant", "i see .")
 ids = torch.tensor([once + once])  # [1, T]
 reading = memory.read(toy, ids)
@@ -115,7 +114,7 @@ two = memory.read(toy, torch.cat([ids, torch.randint_like(ids, len(tokens))]))
 print(
     "fast weights:", [tuple(w.shape) for w in two.state.weights]
 )  # gate, up [B, width, hidden], down [B, hidden, width]
-assert torch.allclose(two.nll[0], reading.nll[0], atol=1e-5)
+assert (two.nll[0] - reading.nll[0]).abs().max() <= runs.tolerance("float32")
 
 # %% [markdown]
 # ## 2 · Texts that cannot be answered without a memory
@@ -295,7 +294,7 @@ test_style = memory.PersonaDialogs(tokens, held_out, 10**6)
 
 def base_again():
     """The base again, without any adapter."""
-    copy = memory.TTTForCausalLM(model.config)
+    copy = memory.TTTForCausalLM(model.config).to(model.device)
     copy.load_state_dict(model.state_dict())
     return copy.eval()
 
@@ -345,7 +344,7 @@ folder = memory.save_adapter(wrapped, run.out_dir / "adapter")
 loaded = memory.load_adapter(base_again(), folder).get_base_model()
 check = batch.ids[:2]
 difference = (memory.read(loaded, check).nll - memory.read(base, check).nll).abs().max().item()
-assert difference < 1e-4
+assert difference <= runs.tolerance("float32")
 print(f"{sum(f.stat().st_size for f in folder.iterdir()) / 1024:.0f} KB in {folder}; loaded, it reads the same")
 try:
     memory.load_adapter(memory.new_model(tokens, seed=99), folder)

@@ -71,7 +71,7 @@ import torch
 
 from arc_helpers import arc, memory, plot, runs
 
-run = runs.start_notebook("06_memory_tests", globals())
+run = runs.start_notebook("06_memory_tests", globals(), dtype="float32")
 config = run.config
 tokens = memory.DialogTokens()
 model_folder = runs.resolve_path(config.model_dir)
@@ -373,7 +373,7 @@ task, recalled = memory.MQAR(seed=run.seed), {"meta-trained": float("nan"), "sta
 batch, asked = task.batch(10**8, 32)
 for name, order, rates in (("meta-trained", 2, [1]), ("static", 0, [0.3, 1, 3, 10])) if config.mqar_steps else ():
     torch.manual_seed(run.seed)
-    small = memory.TTTForCausalLM(memory.TTTConfig.preset("nano", task.vocab_size))
+    small = memory.TTTForCausalLM(memory.TTTConfig.preset("nano", task.vocab_size)).to(model.device)
     assert task.gap > small.config.reach
     settings = memory.MetaConfig(steps=config.mqar_steps, lr=2e-3, order=order)
     memory.MetaTrainer(small, lambda step: task.batch(step, 8)[0], settings).run()

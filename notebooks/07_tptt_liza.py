@@ -173,19 +173,21 @@ assert answers == [3.0, 5.0]
 operator = {order: (liza.operator_error(order), liza.operator_error(order, library=True)) for order in (1, 2)}
 for order, (ours, library) in operator.items():
     print(f"order {order}: relative error {ours:.1e} here, {library:.2f} in tptt")
-    assert ours <= 1e-10 and library > 0.5
+    assert ours <= runs.tolerance("float64") and library > 0.5
 
 # %% [markdown]
 # Does the whole model remember? Nine questions, to the library's model and to the repaired one, with the same adapters
 # (nudged off zero) at MaG 0.5. The rows that matter: the logits of one pass must come back when the same tokens arrive one
-# by one; one more token at the end must not change what came before; and emptying the memory must be noticed.
+# by one; one more token at the end must not change what came before; and emptying the memory must be noticed. Asked in float32
+# on every device: in 16 bits rounding alone moves a logit by up to a tenth.
 
 # %%
 rows = liza.windows(liza.held_out_documents("stdlib"), tokenizer, 128, 2)  # [2, 128]
 table = {}
 for mode in modes:
     for repaired in (False, True):
-        asked = liza.titanize_model(base_dir, operator_mode=mode, repaired=repaired, mag_weight=0.5, **recipe)
+        how = {"mag_weight": 0.5, "compute_dtype": "float32", **recipe}
+        asked = liza.titanize_model(base_dir, operator_mode=mode, repaired=repaired, **how)
         liza.nudge_adapters(asked, seed=run.seed)
         table[mode, repaired] = liza.is_liza_on(asked, rows.to(asked.device))
 
@@ -217,11 +219,12 @@ for check in next(iter(table.values())):
 # decoding with one pass, or the operator with its definition.
 
 # %%
+rounding = runs.tolerance("float32")
 for (mode, repaired), found in table.items():
-    exact = found["decode_gap"] <= 1e-4 and found["length_effect"] <= 1e-5 and found["greedy_agreement"] == 1
+    exact = max(found["decode_gap"], found["length_effect"]) <= rounding and found["greedy_agreement"] == 1
     assert exact == repaired, (mode, repaired, found)
     if repaired:
-        assert max(found["future_leak"], found["future_leak_padded"]) == 0 and found["left_padding_effect"] <= 1e-4
+        assert max(found["future_leak"], found["future_leak_padded"]) == 0 and found["left_padding_effect"] <= rounding
         assert min(found["wiping_effect"], found["mag_effect"], found["lora_gradient"]) > 0
 
 # %% [markdown]
@@ -229,8 +232,9 @@ for (mode, repaired), found in table.items():
 
 # %%
 if config.quantization == "none":
-    base = lm.open_model(lm.open_folder(base_dir), device=asked.device, attn_implementation="eager")
-    difference = liza.base_difference(model, base, rows.to(asked.device))
+    same = {"attn_implementation": "eager", "dtype": model.dtype}
+    base = lm.open_model(lm.open_folder(base_dir), device=model.device, **same)
+    difference = liza.base_difference(model, base, rows.to(model.device))
     print("largest difference of a logit:", difference)
     assert difference == 0
 
@@ -410,7 +414,7 @@ logits, mag, attempts = liza.fresh_logits(folder, rows)
 with torch.no_grad():
     reload_difference = (logits - tuned_model(rows.to(asked.device)).logits.cpu()).abs().max().item()
 print(f"largest difference of a logit {reload_difference:.1e}, MaG {mag}, {attempts} attempts to connect")
-assert reload_difference <= 1e-4 and mag == used[-1] and attempts == 0
+assert reload_difference <= runs.tolerance(run.device.dtype) and mag == used[-1] and attempts == 0
 
 # %% [markdown]
 # The same folder with one line added to its code:

@@ -39,7 +39,7 @@ def tiny_lm(kind: str = "gridlm", seed: int = 0) -> LoadedLM:
         model = Qwen2ForCausalLM(Qwen2Config(vocab_size=len(tokenizer), **shape, **_CONTEXT))
     model.eval().requires_grad_(False)
     prompt_form = PromptForm.from_tokenizer(tokenizer, kind)
-    return LoadedLM(model, tokenizer, prompt_form, f"tiny {kind}", 1024, torch.device("cpu"), torch.float32)
+    return LoadedLM(model, tokenizer, prompt_form, f"tiny {kind}", 1024, model.device, torch.float32)
 
 
 def tiny_trm(**fields) -> TRM:

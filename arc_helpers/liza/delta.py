@@ -31,9 +31,15 @@ def chunked_delta_rule(
     """The same in chunks of `chunk` tokens (arXiv 2406.06484): inside a chunk all u_t solve one triangular system.
 
     Any N: the last chunk is filled with tokens whose k, v and β are zero, which write and erase nothing.
+    Computed in float32 or wider, under autocast too: no device solves a system in 16 bits, and the state is a long sum.
     Returns (o [B, H, N, D], the last state [B, H, D, D]).
     """
-    state = _start(q, state)
+    with torch.autocast(q.device.type, enabled=False):
+        q, k, v, beta = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (q, k, v, beta))
+        return _in_chunks(q, k, v, beta, _start(q, state), chunk)
+
+
+def _in_chunks(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
     length = q.shape[2]
     chunk = min(chunk, length)
     q, k, v, beta = (F.pad(x, (0, 0, 0, -length % chunk)).unflatten(2, (-1, chunk)) for x in (q, k, v, beta))

@@ -34,6 +34,7 @@ def titanize_model(
     quantization: str = "none",
     quant_type: str = "nf4",
     double_quant: bool = True,
+    compute_dtype: str = "auto",
     device: str | None = None,
     seed: int = 0,
     repaired: bool = True,
@@ -41,7 +42,8 @@ def titanize_model(
     """A TpttModel in evaluation mode: the base frozen, LoRA on q, k, v, o, LiZA beside every attention.
 
     model_dir: a Hugging Face folder. operator_mode: see `repair.MODES`; mag_weight: LiZA's share of each
-    attention's output. quantization: "none" or "4bit". seed: of the adapters; the same adapters for every mode.
+    attention's output. quantization: "none" or "4bit". compute_dtype: "auto" takes the device's. seed: of the adapters;
+    the same adapters for every mode.
     repaired=False leaves the library's operator, cache and masks as they are, to compare with.
     Raises LizaError or lm.ModelError, one line.
     """
@@ -49,7 +51,7 @@ def titanize_model(
     check_mode(operator_mode, repaired)
     from tptt import TpttConfig, TpttModel
 
-    folder, options, config = _base(model_dir, quantization, quant_type, double_quant, device)
+    folder, options, config = _base(model_dir, quantization, quant_type, double_quant, device, compute_dtype)
     base = {name: value for name, value in config.to_dict().items() if name not in NOT_OF_THE_BASE}
     tptt_config = TpttConfig(
         base_model_config=base,
@@ -124,14 +126,16 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _base(model_dir, quantization: str, quant_type: str, double_quant: bool, device: str | None):
+def _base(model_dir, quantization: str, quant_type: str, double_quant: bool, device: str | None, dtype: str = "auto"):
     """Where the base is, how to load it, and its config."""
+    if dtype != "auto" and dtype not in DTYPES:
+        raise LizaError(f"compute_dtype = {dtype!r}: must be auto, {', '.join(DTYPES)}")
     choice = choose_device(device)
     folder, config = open_base(model_dir)
     if config.model_type not in ARCHITECTURES:
         raise LizaError(f"{model_dir}: model_type = {config.model_type!r}: must be one of {', '.join(ARCHITECTURES)}")
     # eager: tptt casts the boolean masks of the other implementations to numbers and adds them
-    options = {"attn_implementation": "eager", "dtype": DTYPES[choice.dtype]}
+    options = {"attn_implementation": "eager", "dtype": DTYPES[choice.dtype if dtype == "auto" else dtype]}
     if quantization not in ("none", "4bit"):
         raise LizaError(f"quantization = {quantization!r}: must be one of none, 4bit")
     if quantization == "4bit":

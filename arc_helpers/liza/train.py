@@ -65,6 +65,7 @@ def tune(
         "save_strategy": "steps" if "save_steps" in arguments else "no",
         "eval_strategy": "no" if held_out is None else "steps",
         "bf16": choice.dtype == "bfloat16",
+        "fp16": choice.dtype == "float16",
         "use_cpu": choice.device == "cpu",
     }
     settings = TrainingArguments(

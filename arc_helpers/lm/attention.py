@@ -28,9 +28,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: "Tensor | flex.BlockMask | Non
     flex attention's.
     """
     if mask is None:
-        if q.is_cpu and torch.is_autocast_enabled("cpu"):
+        if q.is_cpu and torch.is_autocast_enabled(q.device.type):
             # torch 2.13's fused kernel takes twice as long in bfloat16 on short sequences, nearly all of it backward
-            with torch.autocast("cpu", enabled=False):
+            with torch.autocast(q.device.type, enabled=False):
                 fused = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=q.shape[2] > 1)
             return fused.to(v.dtype)
         return F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1)

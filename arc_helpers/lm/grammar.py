@@ -14,7 +14,7 @@ class GridGrammar:
     the prompt form has it: behind a row end, or instead of one.
     """
 
-    def __init__(self, rows: int, prompt_form: PromptForm, vocab_size: int, device: torch.device | str = "cpu"):
+    def __init__(self, rows: int, prompt_form: PromptForm, vocab_size: int, device: torch.device | None = None):
         self.prompt_form = prompt_form
         self.column = torch.zeros(rows, dtype=torch.long, device=device)  # cells in the current row
         self.height = torch.zeros_like(self.column)  # finished rows

@@ -118,7 +118,7 @@ def read(
     checkpoint_batches: int = 0,
     ttt_batch: int | None = None,
 ) -> Reading:
-    """Read ids [B, T] from an empty window and learn on the way; a document a row.
+    """Read ids [B, T], on any device, from an empty window and learn on the way; a document a row.
 
     state: fast weights to start from (None: the trained ones, in the graph). learn: whether to learn, or the weight
     [B, T] of each token as a target. valid [B, T] bool: padding at the end is False; a batch that is not full takes no
@@ -127,6 +127,7 @@ def read(
     """
     if ids.ndim != 2 or ids.shape[1] < 2:
         raise ValueError(f"ids of shape {tuple(ids.shape)}: must be [sequences, tokens] with at least 2 tokens")
+    ids = ids.to(model.device)
     order = order if torch.is_grad_enabled() else 0  # under no_grad there is no outer graph to keep
     state = state or FastState.start(model, len(ids))
     state = state if order else state.detach()
@@ -216,8 +217,8 @@ def _learn_weights(ids: Tensor, learn: Tensor | bool, valid: Tensor | None, b: i
     """Weight [B, T − 1] of each target in the inner loss; 0 throughout a batch that is not full."""
     if isinstance(learn, bool):
         learn = torch.full(ids.shape, float(learn), device=ids.device)
-    weight = learn[:, 1:].to(torch.float32)
-    full = torch.ones_like(weight, dtype=torch.bool) if valid is None else valid[:, 1:].clone()
+    weight = learn[:, 1:].to(ids.device, torch.float32)
+    full = torch.ones_like(weight, dtype=torch.bool) if valid is None else valid[:, 1:].to(ids.device, copy=True)
     n = full.shape[1]
     whole = n // b * b
     full[:, whole:] = False

@@ -33,6 +33,10 @@ class Batch:
         """Some of its texts."""
         return Batch(*(None if t is None else t[part] for t in (self.ids, self.valid, self.scored)))
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same texts on a device."""
+        return Batch(*(None if t is None else t.to(device) for t in (self.ids, self.valid, self.scored)))
+
     @property
     def counted(self) -> Tensor:
         """Which tokens 1 … T − 1 are in the outer loss, bool [B, T − 1]."""
@@ -60,12 +64,12 @@ def forward_ttt_meta(
     checkpoint_batches: int = 0,
     lr_scale: float = 1.0,
 ) -> MetaOutput:
-    """The outer loss of a batch of texts, each read from the trained fast weights on.
+    """The outer loss of a batch of texts (on any device), each read from the trained fast weights on.
 
     objective: "stream" scores every token, "split" lets the first adapt_share of a text adapt and scores the rest.
     order: 2, 1, or 0 for no inner loop. Raises ValueError where nothing would be scored.
     """
-    batch = batch if isinstance(batch, Batch) else Batch(batch)
+    batch = (batch if isinstance(batch, Batch) else Batch(batch)).to(model.device)
     if objective not in ("stream", "split"):
         raise ValueError(f"objective = {objective}: must be stream or split")
     if order not in (0, 1, 2):

@@ -23,6 +23,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, Qwen3RMS
 
 from arc_helpers.lm.door import open_folder, open_model
 from arc_helpers.lm.folder import read_json
+from arc_helpers.runs import choose_device
 
 # plain_mlp: the width of the MLPs of the plain Qwen3 with as many parameters. fast_times: the fast MLP is so many times
 # as wide as the others; in a model this small, what it holds before facts disturb each other is what limits recall.
@@ -282,15 +283,18 @@ class TTTForCausalLM(Qwen3ForCausalLM):
         return WindowCache(self.config.sliding_window)
 
 
-def load_model(folder: str | Path) -> TTTForCausalLM:
-    """The model of a local Hugging Face folder, float32, for reading. Raises ValueError where it is no such folder."""
+def load_model(folder: str | Path, device: str | None = None) -> TTTForCausalLM:
+    """The model of a local Hugging Face folder, float32, for reading. Raises ValueError where it is no such folder.
+
+    device: what `runs.choose_device` prefers; None = the best there is.
+    """
     if not (Path(folder) / "config.json").is_file():
         raise ValueError(f"{folder}: is no model folder (config.json is missing)")
     kind = read_json(Path(folder) / "config.json").get("model_type")
     if kind != TTTConfig.model_type:
         raise ValueError(f"{folder}: is a {kind} model: must be {TTTConfig.model_type}")
-    opened = open_folder(folder, speaks=False)
-    return open_model(opened, dtype=torch.float32).requires_grad_(True)  # its inner loop moves weights
+    opened, where = open_folder(folder, speaks=False), choose_device(device).device
+    return open_model(opened, device=where, dtype=torch.float32).requires_grad_(True)  # its inner loop moves weights
 
 
 AutoConfig.register(TTTConfig.model_type, TTTConfig, exist_ok=True)

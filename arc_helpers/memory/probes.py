@@ -131,9 +131,7 @@ def answer_scores(
     for i in range(0, len(texts), rows):
         encoded = [text.encoded.last(longest) for text in texts[i : i + rows]]
         batch = pad([e.ids for e in encoded], 0)
-        reading = read(
-            model, batch.ids.to(model.device), valid=batch.valid.to(model.device), learn=learn, lr_scale=lr_scale
-        )
+        reading = read(model, batch.ids, valid=batch.valid, learn=learn, lr_scale=lr_scale)
         skipped += int(reading.state.skipped.sum())
         for e, nll, hit in zip(encoded, reading.nll.cpu(), reading.hit.cpu(), strict=True):
             parts.append(_score_one(e, nll[: len(e) - 1].numpy(), hit[: len(e) - 1].numpy()))
@@ -153,12 +151,13 @@ def _score_one(text: Encoded, nll: np.ndarray, hit: np.ndarray) -> tuple[float, 
 def perturbation(model: TTTForCausalLM, ids: torch.Tensor, at: int, query: int) -> float:
     """Largest change of the loss at token `query` when the token at `at` is another one, learning off.
 
-    ids [1, T]. Exactly 0 where `at` is out of attention's reach.
+    ids [1, T]. Exactly 0 where `at` is out of attention's reach, on every device: the two are read one after the
+    other, so that each number is added up in the same order.
     """
     changed = ids.clone()
     changed[0, at] = (changed[0, at] + 1) % model.config.vocab_size
-    pair = read(model, torch.cat([ids, changed]), learn=False).nll[:, query - 1]
-    return (pair[0] - pair[1]).abs().item()
+    before, after = (read(model, text, learn=False).nll[0, query - 1] for text in (ids, changed))
+    return (before - after).abs().item()
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from arc_helpers.memory.meta import Batch, MetaConfig, MetaTrainer
 from arc_helpers.memory.model import TTTConfig, TTTForCausalLM
 from arc_helpers.memory.persona import PersonaDialogs, Style
 from arc_helpers.memory.tokens import DialogTokens
+from arc_helpers.runs import choose_device
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -40,12 +41,17 @@ class Recipe:
 RECIPE = Recipe()
 
 
-def new_model(tokens: DialogTokens, seed: int, recipe: Recipe = RECIPE, **changes) -> TTTForCausalLM:
-    """An untrained model. changes: of TTTConfig, such as full_attention=True."""
+def new_model(
+    tokens: DialogTokens, seed: int, recipe: Recipe = RECIPE, *, device: str | None = None, **changes
+) -> TTTForCausalLM:
+    """An untrained model; a seed gives the same weights on every device. changes: of TTTConfig, such as
+    full_attention=True. device: what `runs.choose_device` prefers; None = the best there is.
+    """
     torch.manual_seed(seed)
     shape = {"sliding_window": recipe.window, "ttt_batch": recipe.ttt_batch, "inner_lr": recipe.inner_lr, **changes}
     ids = {"pad_token_id": tokens.pad, "eos_token_id": tokens.end}
-    return TTTForCausalLM(TTTConfig.preset(recipe.model_size, len(tokens), **ids, **shape))
+    model = TTTForCausalLM(TTTConfig.preset(recipe.model_size, len(tokens), **ids, **shape))
+    return model.to(choose_device(device).device)
 
 
 def train_memory(

@@ -27,7 +27,7 @@ from arc_helpers.pretrain.held_out import held_out_score
 from arc_helpers.pretrain.processes import Processes
 from arc_helpers.pretrain.settings import PretrainConfig
 from arc_helpers.pretrain.trainer import Pretrainer
-from arc_helpers.runs import ConfigError, choose_device, output_path, resolve, seed_everything, start
+from arc_helpers.runs import ConfigError, choose_device, has_bfloat16, output_path, resolve, seed_everything, start
 from arc_helpers.runs.notebook import parse_words
 
 NOTEBOOK = "00_base_model"
@@ -54,11 +54,13 @@ def corpus_from(
 
 def settings_from(knobs: Any, seed: int) -> PretrainConfig:
     """The settings that the knobs of notebook 00 ask for; what only takes or saves time goes by the device."""
-    same = ("warmup_steps", "batch_tokens", "micro_tokens", "pack", "compile", "lr_muon", "lr_adamw", "autocast")
-    on_gpu = choose_device().device == "cuda"
+    same = ("warmup_steps", "batch_tokens", "micro_tokens", "pack", "compile", "lr_muon", "lr_adamw")
+    device = choose_device().device
+    on_gpu = device == "cuda"
     # an adapter in a base whose activations have the device's own format; averaging would copy the whole base
     tuned = {"optimizer": "adamw", "lr_adamw": knobs.lr_lora, "weight_decay": 0.0, "ema_decay": 0.0, "autocast": False}
-    given = {name: getattr(knobs, name) for name in same} | (tuned if knobs.base else {})
+    given = {name: getattr(knobs, name) for name in same} | {"autocast": knobs.autocast and has_bfloat16(device)}
+    given |= tuned if knobs.base else {}
     return PretrainConfig(
         steps=knobs.max_steps,
         seconds=knobs.deadline_seconds,

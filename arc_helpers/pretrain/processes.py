@@ -15,6 +15,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
+from arc_helpers.runs import take_gpu
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -29,9 +31,7 @@ class Processes:
         NCCL where there is a GPU for each process, else gloo."""
         if int(os.environ.get("WORLD_SIZE", 1)) == 1:
             return cls()
-        local = int(os.environ.get("LOCAL_RANK", 0))
-        if on_gpu := torch.cuda.is_available() and torch.cuda.device_count() > local:
-            torch.cuda.set_device(local)
+        on_gpu = take_gpu(int(os.environ.get("LOCAL_RANK", 0)))
         if not dist.is_initialized():
             dist.init_process_group("nccl" if on_gpu else "gloo")
         return cls(dist.get_rank(), dist.get_world_size())

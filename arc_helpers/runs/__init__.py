@@ -22,11 +22,13 @@ from arc_helpers.runs.env import (
     project_root,
     resolve_path,
     seed_everything,
+    take_gpu,
 )
 from arc_helpers.runs.fingerprint import code_fingerprint, fingerprint
 from arc_helpers.runs.folder import FolderError, RunFolder, built_folder, first_change, replacing_folder
 from arc_helpers.runs.log import RunLog, git_version, versions
 from arc_helpers.runs.mirror import open_mirror
+from arc_helpers.runs.precision import tolerance
 from arc_helpers.runs.progress import progress
 from arc_helpers.runs.records import append_record, plain, read_jsonl
 from arc_helpers.runs.seal import seal_json, sealing, usable
@@ -76,6 +78,8 @@ __all__ = [
     "seed_everything",
     "start",
     "start_notebook",
+    "take_gpu",
+    "tolerance",
     "usable",
     "versions",
 ]

@@ -5,7 +5,7 @@ import os
 import random
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -99,6 +99,13 @@ class DeviceChoice:
     dtype: Literal["float32", "bfloat16", "float16"]
     reason: str
 
+    def computing_in(self, dtype: Literal["float32", "bfloat16", "float16"]) -> "DeviceChoice":
+        """The same device, for work that has a number format of its own."""
+        if dtype == self.dtype:
+            return self
+        where = "The CPU" if self.device == "cpu" else self.reason.partition(":")[0]
+        return replace(self, dtype=dtype, reason=f"{where}; {dtype} is what this notebook computes in.")
+
 
 def choose_device(prefer: str | None = None) -> DeviceChoice:
     """The device and dtype to compute in. prefer: None (the best there is), "cpu" or "cuda".
@@ -138,6 +145,16 @@ def has_bfloat16(device: str) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     found = getattr(torch.cpu, "get_capabilities", dict)()
     return any(bool(found.get(name)) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def take_gpu(number: int) -> bool:
+    """Make the GPU of that number this process's own (torchrun's LOCAL_RANK); False where there are not so many."""
+    import torch
+
+    if choose_device().device == "cpu" or number >= torch.cuda.device_count():
+        return False
+    torch.cuda.set_device(number)
+    return True
 
 
 def seed_everything(seed: int) -> None:

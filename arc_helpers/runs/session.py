@@ -15,6 +15,7 @@ from arc_helpers.runs.env import (
     Environment,
     choose_device,
     detect,
+    has_bfloat16,
     output_path,
     seed_everything,
 )
@@ -60,6 +61,7 @@ def start(
     seed: int = 0,
     out_dir: str | Path | None = None,
     fresh: bool = False,
+    dtype: str | None = None,
     **knobs: Any,
 ) -> Run:
     """Check every parameter, choose a device, seed everything, open the log, and print the setup.
@@ -67,6 +69,8 @@ def start(
     notebook: "02_multilora_ttt" or "multilora_ttt". out_dir: None means artifacts/<notebook>.
     fresh: do not go on with a run that was stopped in this folder. Without it, a run is gone on with where its
         parameters, inputs and code are the same; where parameters differ, or it had ended, it is set aside (RunFolder).
+    dtype: what the notebook computes in; None means the device's own choice, or with a knob `autocast` bfloat16 where
+        that is on and native, else float32.
     knobs: None means the profile's value. Raises ConfigError before anything heavy is loaded.
     """
     own = check_run(profile=profile, seed=seed, out_dir=out_dir, fresh=fresh)
@@ -77,6 +81,9 @@ def start(
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     env = detect()
     device = choose_device()
+    if dtype is None and hasattr(config, "autocast") and not getattr(config, "base", None):  # a base has its own
+        dtype = "bfloat16" if config.autocast and has_bfloat16(device.device) else "float32"
+    device = device.computing_in(dtype or device.dtype)
     folder.found["device"] = f"{device.device}, {device.dtype}"
     verdict = folder.open(own.fresh)
     for name in TABLES:

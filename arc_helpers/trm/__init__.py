@@ -56,7 +56,6 @@ _WHERE = {
     "CheckpointError": "train",
     "TrainConfig": "train",
     "Trainer": "train",
-    "bfloat16_is_real": "train",
 }
 __all__ = list(_WHERE)
 __getattr__ = on_first_use(__name__, _WHERE)

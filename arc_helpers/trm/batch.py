@@ -50,6 +50,10 @@ class Batch:
         """The same batch on a device."""
         return Batch(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
 
+    def cpu(self) -> "Batch":
+        """The same batch in the host's memory."""
+        return Batch(**{name: tensor.cpu() for name, tensor in self.tensors().items()})
+
     def rows(self, index: Tensor) -> "Batch":
         """The rows that an index or a mask chooses."""
         return Batch(**{name: tensor[index] for name, tensor in self.tensors().items()})

@@ -11,6 +11,8 @@ from torch import nn
 class Ranks:
     """Which of how many processes this one is, and what they do together. `init_process_group` is the script's part."""
 
+    device: torch.device | None = None
+
     def __init__(self):
         self.many = dist.is_available() and dist.is_initialized()
         self.rank = dist.get_rank() if self.many else 0
@@ -22,7 +24,8 @@ class Ranks:
         return self.rank == 0
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model, whose backward averages gradients over all processes."""
+        """The model, whose backward averages gradients over all processes. What they tell each other is where it is."""
+        self.device = next(model.parameters()).device
         return nn.parallel.DistributedDataParallel(model) if self.many else model
 
     def agree(self, value: float) -> float:
@@ -48,7 +51,6 @@ class Ranks:
             dist.barrier()
 
     def _reduced(self, values: list[float]) -> list[float]:
-        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-        tensor = torch.tensor(values, dtype=torch.float64, device=device)
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(tensor)
         return tensor.tolist()

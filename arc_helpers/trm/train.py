@@ -87,14 +87,6 @@ RESUMABLE = {"steps", "seconds", "log_every", "evaluate_every", "checkpoint_ever
 RUNNING = ("rows", "loss", "cell_loss", "halt_loss", "exact", "halt_right", "finished", "finished_exact", "segments")
 
 
-def bfloat16_is_real(device: str) -> bool:
-    """Whether bfloat16 products are faster there: GPUs from capability 8.0, CPUs with AVX-512 BF16 (twice as fast)."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_capability() >= (8, 0)
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(probe and probe())
-
-
 def check_gradient_flow(model: nn.Module) -> None:
     """Raise RuntimeError, naming them, if parameters have no, a zero or a non-finite gradient."""
     bad = {
@@ -253,7 +245,7 @@ class Trainer:
             "generator": self.generator.get_state(),
             "examples": self.examples,
             "slots": {
-                n: (batch.to("cpu").tensors(), {k: v.cpu() for k, v in vars(carry).items()})
+                n: (batch.cpu().tensors(), {k: v.cpu() for k, v in vars(carry).items()})
                 for n, (batch, carry) in self.slots.items()
             },
         }

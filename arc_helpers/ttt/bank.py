@@ -17,7 +17,7 @@ class SlotBank(nn.Module):
         self,
         num_slots: int,
         shapes: Mapping[str, Sequence[int]],
-        device: torch.device | str = "cpu",
+        device: torch.device | None = None,
         dtype: torch.dtype = torch.float32,
     ):
         super().__init__()

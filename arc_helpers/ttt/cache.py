@@ -107,9 +107,9 @@ def _answer_features(lm: LoadedLM, examples: Sequence[Encoded], batch_tokens: in
     def compute(batch: list[Encoded]) -> list[AnswerFeatures]:
         with torch.no_grad():
             hidden = lm.hidden(_padded(lm, batch), use_cache=False).last_hidden_state
-        answers = [_answer_positions(example) for example in batch]
+        answers = [tuple(t.to(hidden.device) for t in _answer_positions(example)) for example in batch]
         # indexing copies, so the big batch can be freed
-        return [AnswerFeatures(hidden[row, at.to(hidden.device)], to) for row, (at, to) in enumerate(answers)]
+        return [AnswerFeatures(hidden[row, at], targets) for row, (at, targets) in enumerate(answers)]
 
     yield from _over_batches(lm, examples, batch_tokens, compute)
 

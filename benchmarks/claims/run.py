@@ -139,12 +139,12 @@ def disagreements(record: Record, printed: dict) -> list[str]:
 
 def device_of(printed: dict) -> str:
     """The processor's name, or "GPU" and its name where a script says that it used one."""
-    said = str(printed.get("device", "cpu"))
+    said = str(printed.get("device", ""))
     if said.startswith("cuda"):
         import torch
 
         said = torch.cuda.get_device_name(0)
-    if not said.startswith("cpu"):
+    if said and not said.startswith("cpu"):
         return f"GPU {said}"
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -83,6 +83,11 @@ def test_what_cuda_allows_is_allowed(machine):
     assert torch.tensor([1, 2], device="cuda").tolist() == [1, 2] and x.new_tensor([3]).is_cuda
     assert F.one_hot(torch.tensor([1], device="cuda"), 3).device.type == "cuda"
     assert x.view(-1)[0].numel() == 1 and x.T.contiguous().shape == (3, 2)
+    assert x[[1, 0]].tolist() == [[3, 4, 5], [0, 1, 2]] and x[:, [True, False, True]].shape == (2, 2)
+    with torch.device("cuda"):
+        assert torch.zeros(2).is_cuda and torch.tensor([1]).is_cuda
+    with torch.device("meta"):
+        assert torch.zeros(2).is_meta and torch.tensor([1]).is_meta and torch.as_tensor([1.0]).is_meta
 
 
 def test_training_gives_what_a_cpu_gives(machine):

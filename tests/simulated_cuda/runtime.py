@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 import torch._dynamo  # optimisers import it; it must see torch's own functions
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils import _device
 
 from simulated_cuda import kernels
 from simulated_cuda import tensor as device_tensors
@@ -169,10 +171,12 @@ def cuda_functions(machine: Machine) -> dict[str, Any]:
 def torch_functions(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Every (owner, name, value) that is replaced, torch.cuda's among them."""
     functions = cuda_functions(machine)
+    _device._device_constructors()  # a set that torch makes once, of its own functions
     for name, value in functions.items():
         for module in (torch.cuda, torch.cuda.memory, torch.cuda.random):
             if module is torch.cuda or hasattr(module, name):
                 yield module, name, value
+    yield torch._C, "_cuda_getCurrentRawStream", lambda index: 0  # bitsandbytes takes it when it is imported
     yield torch, "Generator", make_generator_class(machine)
     yield torch, "tensor", _through_cpu(torch.tensor)
     yield torch, "as_tensor", _through_cpu(torch.as_tensor)
@@ -195,19 +199,30 @@ def torch_functions(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     yield torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("cuda")
 
 
+def default_device() -> torch.device | None:
+    """The device of `with torch.device(...)` or torch.set_default_device."""
+    modes = [mode for mode in _get_current_function_mode_stack() if isinstance(mode, _device.DeviceContext)]
+    context = modes[-1] if modes else getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
+    return context.device if context else None
+
+
 def _through_cpu(make: Callable) -> Callable:
     """`torch.tensor` and `torch.as_tensor` onto a card: made on the CPU and moved, as torch does it."""
 
     def made(data, *, dtype=None, device=None, requires_grad=False, **options):
-        if requires_grad:
-            options["requires_grad"] = True
-        # not torch.get_default_device(): within `with torch.device(...)` it calls torch.tensor, which is this function
-        device = torch.device(device) if device is not None else torch.empty(0).device
+        device = torch.device(device or default_device() or getattr(data, "device", "cpu"))
         if isinstance(data, CudaTensor):
-            return data.to(device=device if device.type != "cpu" or options.get("cpu") else data.device, dtype=dtype)
+            return data.to(device=device, dtype=dtype)
+        if requires_grad:  # as_tensor has no such option
+            options["requires_grad"] = True
         if not is_device(device):
             return make(data, dtype=dtype, device=device, **options)
-        return make(data, dtype=dtype, device="cpu").to(device).requires_grad_(requires_grad)
+        return (
+            make(data, dtype=dtype, device=torch.device("cpu"), **options)
+            .detach()
+            .to(device)
+            .requires_grad_(requires_grad)
+        )
 
     return made
 
