@@ -64,3 +64,18 @@ def test_the_derivative_trick_forgets_and_the_rotation_does_not():
     """tptt's virtual tokens, under the exact rule: share of the read-out that is more than one token old."""
     assert memory_reach("delta_rule") > 0.8 and memory_reach("delta_product_r") > 0.8
     assert memory_reach("delta_product") < 0.4
+
+
+def test_the_rule_is_float32_under_autocast_and_in_16_bits():
+    """No device solves a triangular system in bfloat16; the state of a long text is a long sum."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v, beta = torch.randn(4, 1, 2, 100, 8, generator=generator)
+    q, k, beta = torch.nn.functional.normalize(q, dim=-1), torch.nn.functional.normalize(k, dim=-1), beta.sigmoid()
+    expected, state = chunked_delta_rule(q, k, v, beta)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, kept = chunked_delta_rule(q, k, v, beta)
+    assert found.equal(expected) and kept.equal(state)
+    half = [x.bfloat16() for x in (q, k, v, beta)]
+    found, kept = chunked_delta_rule(*half)
+    assert found.dtype == kept.dtype == torch.float32
+    assert found.equal(chunked_delta_rule(*(x.float() for x in half))[0])

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import yaml
+from simulated_cuda import simulated_cuda
 
 from arc_helpers.runs import ConfigError, DeviceChoice, RunLog, git_version, read_jsonl, resolve_path, start
 
@@ -197,3 +198,23 @@ def test_other_weights_behind_the_same_name_are_noticed(tmp_path):
     (model / "config.json").write_text(json.dumps(config | {"rope_theta": 50_000}))
     with pytest.raises(ConfigError, match="an unfinished run is here, and what model_dir names was"):
         begin()
+
+
+@pytest.mark.simulated_gpu
+@pytest.mark.parametrize(
+    ("capability", "notebook", "options", "dtype"),
+    [
+        ((7, 5), "multilora_ttt", {}, "float16"),
+        ((9, 0), "multilora_ttt", {}, "bfloat16"),
+        ((9, 0), "memory_tests", {"dtype": "float32"}, "float32"),
+        ((7, 5), "trm_pretrain", {}, "float32"),  # float16 would need a loss scale
+        ((9, 0), "trm_pretrain", {}, "bfloat16"),
+        ((9, 0), "trm_pretrain", {"autocast": False}, "float32"),
+    ],
+)
+def test_the_setup_says_what_is_computed_in(tmp_path, capsys, capability, notebook, options, dtype):
+    with simulated_cuda(capability=capability):
+        run = start(notebook, profile="tiny", out_dir=tmp_path, **options)
+        assert f"device   cuda, {dtype}: " in capsys.readouterr().out
+        assert "(simulated) has compute capability" in run.device.reason and dtype in run.device.reason
+        assert run.log.close()["dtype"] == dtype
