@@ -16,14 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from arc_helpers.arc import Task
 from arc_helpers.lm.loading import LoadedLM, load_causal_lm
 from arc_helpers.lm.prompt import encode
 from arc_helpers.pretrain.corpus import held_out_tasks
 from arc_helpers.pretrain.held_out import held_out_losses
-from arc_helpers.runs import load_profile, output_path
+from arc_helpers.runs import choose_device, load_profile, output_path
 from arc_helpers.runs.notebook import parse_words
 from arc_helpers.ttt.cache import prepare
 from arc_helpers.ttt.depths import score_answers_of
@@ -108,7 +107,7 @@ def main() -> None:
     o = {name: type(default)(given[name]) if name in given and default is not None else given.get(name, default)
          for name, default in OPTIONS.items()}  # fmt: skip
     adapter = output_path(o["adapter"]) if o["adapter"] else finetune(o)
-    result = {"base": o["base"], "device": "cuda" if torch.cuda.is_available() else "cpu", **measure(o, adapter)}
+    result = {"base": o["base"], "device": choose_device().device, **measure(o, adapter)}
     result["passed"] = result["finetune_change_high"] < 0
     print(json.dumps(result))
     sys.exit(not result["passed"])

@@ -199,7 +199,7 @@ def small_lm(dtype: torch.dtype) -> LoadedLM:
     model = AutoModelForCausalLM.from_config(config).to(dtype).eval().requires_grad_(False)
     tokenizer = arc_tokenizer()
     form = PromptForm.from_tokenizer(tokenizer)
-    return LoadedLM(model, tokenizer, form, "qwen2-small", 2048, torch.device("cpu"), dtype)
+    return LoadedLM(model, tokenizer, form, "qwen2-small", 2048, model.device, dtype)
 
 
 def gradient_error() -> float:

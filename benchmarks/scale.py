@@ -25,7 +25,7 @@ from types import SimpleNamespace
 from arc_helpers.arc import Pair, SubmissionWriter, Task, load_tasks, num_tests_of, validate_submission
 from arc_helpers.kaggle.planner import GPUS, KNOWN, estimate, groups_of, room_on
 from arc_helpers.lm.prompt_form import FORMS
-from arc_helpers.runs import ConfigError, Deadline
+from arc_helpers.runs import HOST, ConfigError, Deadline
 from arc_helpers.ttt.memory import adapter_numbers
 from arc_helpers.ttt.pace import forecast, size_of
 from arc_helpers.ttt.result import TaskResult
@@ -106,7 +106,7 @@ def simulate(folder: Path) -> dict[str, object]:
     ray = start_ray(num_cpus=WORKERS)
     tasks = [Task(f"task{i:04}", (Pair([[1]], [[1]]),), (Pair([[1]]),)) for i in range(GROUPS)]
     writer = SubmissionWriter(folder / "submission.json", num_tests_of(tasks))
-    lm = SimpleNamespace(device=SimpleNamespace(type="cpu"), folder=str(folder))
+    lm = SimpleNamespace(device=SimpleNamespace(type=HOST), folder=str(folder))
     answered, spans, killed, valid, notes = Counter(), {}, [], True, []
     began, cpu = time.monotonic(), time.process_time()
     work = solve_on_workers(

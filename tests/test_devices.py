@@ -15,8 +15,8 @@ CALLS = ("torch.cuda.is_available", "torch.cuda.set_device")  # somebody chooses
 def named_devices(source: str) -> list[str]:
     """Lines that name a device: "cuda", "cpu" and the like, `.cuda()`, or a question that is choose_device's own.
 
-    Not counted: what a given device is compared with, what choose_device prefers, where a file is read to
-    (`map_location`), and options that are called so.
+    Not counted: what a given device is compared with, what choose_device prefers, moving to the computer's own memory
+    (`.to("cpu")`; elsewhere it is `runs.HOST`), and options that are called so.
     """
     tree, found = ast.parse(source), []
     parents = {child: parent for parent in ast.walk(tree) for child in ast.iter_child_nodes(parent)}
@@ -36,9 +36,10 @@ def _is_allowed(node: ast.AST, parent: ast.AST) -> bool:
         return True  # the f-string itself is looked at
     if isinstance(parent, ast.Call):
         called = ast.unparse(parent.func)
-        return called.endswith(("choose_device", ".startswith"))
+        to_host = called.endswith(".to") and getattr(node, "value", "") == "cpu"
+        return to_host or called.endswith(("choose_device", ".startswith"))
     if isinstance(parent, ast.keyword):
-        return parent.arg in ("map_location", "default")
+        return parent.arg == "default"
     return isinstance(parent, ast.Compare | ast.Dict)
 
 
@@ -56,7 +57,7 @@ def test_the_rule_sees_what_it_forbids():
     bad = ['x.to("cuda")', 'f(device="cpu")', "x.cuda()", 'torch.device(f"cuda:{i}")', "torch.cuda.is_available()"]
     bad += ['def f(device="cpu"): ...', 'd = "cuda" if many else "cpu"', 'torch.autocast("cuda")']
     assert all(named_devices(line) for line in bad)
-    good = ['x.device.type == "cuda"', 'choose_device("cpu")', 'torch.load(p, map_location="cpu")', "x.cpu()"]
+    good = ['x.device.type == "cuda"', 'choose_device("cpu")', 'x.to("cpu", copy=True)', "x.cpu()"]
     good += ['d.startswith("cuda")', "torch.cuda.mem_get_info(x.device)", 'torch.device("meta")']
     assert not any(named_devices(line) for line in good)
 

@@ -19,7 +19,7 @@ from transformers.utils import logging as hf_logging
 
 from arc_helpers.lm import gridlm  # noqa: F401  registers model_type "gridlm"
 from arc_helpers.lm.folder import ModelError, ModelFolder, inspect_folder, read_json, tensors_in
-from arc_helpers.runs import load_tensors, resolve_path
+from arc_helpers.runs import HOST, load_tensors, resolve_path
 
 #: what a download takes: never a pickle, never code
 DOWNLOADED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "LICENSE*", "README.md")
@@ -68,7 +68,7 @@ def open_model(
     *,
     config: Any = None,
     trust_remote_code: bool = False,
-    device: str | torch.device = "cpu",
+    device: str | torch.device = HOST,
     **options: Any,
 ) -> PreTrainedModel:
     """The causal LM of a folder in evaluation mode, frozen, whole, every weight finite; ModelError, one line, else.

@@ -146,7 +146,7 @@ def spread(device_map: "str | Mapping[str, Any] | None") -> str | None:
         places = set(map(str, device_map.values()))
     else:
         many = device_map in ("auto", "balanced", "balanced_low_0", "sequential")
-        places = {f"cuda:{i}" for i in range(torch.cuda.device_count())} if many else set()
+        places = {f"GPU {i}" for i in range(torch.cuda.device_count())} if many else set()
     if len(places) < 2:
         return None
     return (

@@ -20,7 +20,7 @@ from arc_helpers.lm.gridlm import GridLMForCausalLM
 from arc_helpers.lm.loading import LoadedLM, load_causal_lm
 from arc_helpers.lm.lora import FP16_LOSS_SCALE, add_lora, checkpoint_layers
 from arc_helpers.lm.prompt_form import PromptForm
-from arc_helpers.runs import replacing_folder, resolve_path
+from arc_helpers.runs import HOST, replacing_folder, resolve_path
 from arc_helpers.runs.checkpoint import atomic_write_json
 
 COPIED = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.jinja", "LICENSE*")
@@ -164,7 +164,7 @@ def merge_adapter(adapter_dir: str | Path, folder: str | Path, card: str) -> Pat
             f"merge: {adapter.base} is quantised; merge into the model it was made from, or keep the adapter"
         )
     stored = config.get("dtype") or config.get("torch_dtype") or "float32"
-    whole = load_causal_lm(adapter.base, compute_dtype=stored, device="cpu")
+    whole = load_causal_lm(adapter.base, compute_dtype=stored, device=HOST)
     attach_adapter(whole.model, adapter)
     with replacing_folder(folder) as draft:
         with without_progress_bars():

@@ -13,6 +13,7 @@ from arc_helpers.runs.checkpoint import (
 from arc_helpers.runs.config import NOTEBOOKS, PROFILES, ConfigError, Profile, load_profile, resolve
 from arc_helpers.runs.deadline import Deadline
 from arc_helpers.runs.env import (
+    HOST,
     DeviceChoice,
     Environment,
     choose_device,
@@ -35,6 +36,7 @@ from arc_helpers.runs.seal import seal_json, sealing, usable
 from arc_helpers.runs.session import Run, start, start_notebook
 
 __all__ = [
+    "HOST",
     "CheckpointError",
     "ConfigError",
     "Deadline",

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from arc_helpers.runs.env import HOST
 from arc_helpers.runs.records import plain
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class CheckpointError(ValueError):
     """A file of a run that cannot be gone on from; one line."""
 
 
-def load_state(path: str | Path, device: "str | torch.device" = "cpu") -> dict[str, Any]:
+def load_state(path: str | Path, device: "str | torch.device" = HOST) -> dict[str, Any]:
     """A training state that torch.save wrote, its tensors on `device`. No code is run that it may hold.
 
     Raises CheckpointError where it is not a whole one.

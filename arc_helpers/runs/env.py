@@ -11,6 +11,7 @@ from typing import Literal
 
 Kind = Literal["terminal", "jupyter", "papermill", "pytest", "kaggle-interactive", "kaggle-batch", "kaggle-rerun"]
 PACKAGE = Path(__file__).resolve().parents[1]
+HOST = "cpu"  # the computer's own memory: where files are read to, and what is carried between processes
 PACKAGED = PACKAGE / "packaged"  # what setup.py puts into a wheel: configs/, notebooks/, models/
 
 

@@ -125,7 +125,8 @@ class LiveMemory(TorchDispatchMode):
         for tensor in tree_leaves((args, kwargs)):
             self._look(tensor, new=False)
         out = func(*args, **(kwargs or {}))
-        elsewhere = func is torch.ops.aten._to_copy.default and (kwargs or {}).get("device") == torch.device("cpu")
+        device = (kwargs or {}).get("device") if func is torch.ops.aten._to_copy.default else None
+        elsewhere = device is not None and device.type == "cpu"
         for tensor in tree_leaves(out):
             self._look(tensor, new=not elsewhere)
         if self.now > self.limit:

@@ -19,7 +19,7 @@ from typing import Any
 
 from arc_helpers.arc import Task
 from arc_helpers.lm.loading import LoadedLM
-from arc_helpers.runs import Deadline
+from arc_helpers.runs import HOST, Deadline
 from arc_helpers.ttt.group import solve_group, solve_or_split
 from arc_helpers.ttt.limits import Limits, release
 from arc_helpers.ttt.result import TaskResult
@@ -45,7 +45,7 @@ def lent(lm: LoadedLM) -> Iterator[LoadedLM]:
     if device.type != "cuda":
         yield lm
         return
-    carried = moved(lm, "cpu")
+    carried = moved(lm, HOST)
     release()
     try:
         yield carried

@@ -56,12 +56,16 @@ def test_weights_that_are_larger_than_the_device_are_refused_before_they_are_rea
     assert len(str(error.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("device_map", ["auto", {"model": "cuda:0", "lm_head": "cuda:1"}])
-def test_two_devices_are_refused_in_one_line(model_folders, monkeypatch, device_map):
+@pytest.mark.parametrize(
+    ("device_map", "places"),
+    [("auto", "GPU 0, GPU 1"), ({"model": "cuda:0", "lm_head": "cuda:1"}, "cuda:0, cuda:1")],
+    ids=["auto", "by hand"],
+)
+def test_two_devices_are_refused_in_one_line(model_folders, monkeypatch, device_map, places):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(door.AutoModelForCausalLM, "from_pretrained", None)
     with pytest.raises(
-        ModelError, match=r"device_map would put it on cuda:0, cuda:1, and adapters need it on one device"
+        ModelError, match=rf"device_map would put it on {places}, and adapters need it on one device"
     ) as error:
         load_causal_lm(model_folders["llama"], device="cpu", device_map=device_map)
     assert len(str(error.value).splitlines()) == 1
