@@ -25,6 +25,7 @@ from arc_helpers.lm.gridlm import GridLMConfig, GridLMForCausalLM
 from arc_helpers.lm.loading import LoadedLM, load_causal_lm
 from arc_helpers.lm.prompt import IGNORE, Encoded
 from arc_helpers.pretrain.trainer import Pretrainer
+from arc_helpers.runs import choose_device
 from arc_helpers.ttt import answer
 from arc_helpers.ttt.cache import answer_logits, slot_losses
 from arc_helpers.ttt.decode import left_pad
@@ -66,7 +67,7 @@ def joint(lm: LoadedLM, steps: int = 1) -> tuple[float, dict]:
         model, names = with_task_tokens(GridLMForCausalLM(GridLMConfig.preset("nano")), tuple(pools), 0)
         source = JointPairs(pools, names, lm.prompt_form, lm.max_len, 0, "pairs")
         never = {"log_every": 10**6, "checkpoint_every": 10**6}
-        trainer = Pretrainer(model, source, joint_config("cpu", 10**6, **never, **changes))
+        trainer = Pretrainer(model, source, joint_config(choose_device("cpu").device, 10**6, **never, **changes))
         batches, tokens[name] = trainer._batches(), []
 
         def run() -> None:
@@ -162,7 +163,7 @@ def differences(lm: LoadedLM, tasks: list[Task], pools: list[list[Encoded]]) -> 
 
 def main() -> None:
     torch.set_num_threads(1)
-    lm = load_causal_lm("models/arc-micro", device="cpu", max_len=2048)
+    lm = load_causal_lm("models/arc-micro", device=choose_device("cpu").device, max_len=2048)
     tasks, pools = chosen(lm)
     result: dict = {}
     for name, (value, more) in (

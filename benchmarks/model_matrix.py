@@ -31,6 +31,7 @@ from arc_helpers.lm.prompt import encode
 from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.lm.tokenizer import arc_tokenizer
 from arc_helpers.lm.vocabulary import TokenizerError
+from arc_helpers.runs import choose_device
 from arc_helpers.ttt.cache import answer_logits, prepare
 from arc_helpers.ttt.decode import generate_with_lora
 from arc_helpers.ttt.multilora import MODES, MultiLoRAModel
@@ -169,7 +170,7 @@ def judge(name: str, room: Path) -> tuple[str, float, str]:
     worst, said = 0.0, ""
     for trim in (False, True):
         try:
-            lm = load_causal_lm(folder, device="cpu", trim_vocab=trim)
+            lm = load_causal_lm(folder, device=choose_device("cpu").device, trim_vocab=trim)
         except (ModelError, TokenizerError) as error:
             return "refused", float("nan"), str(error)
         modes = []

@@ -30,6 +30,7 @@ from arc_helpers.arc import Task, load_tasks
 from arc_helpers.lm.fetch import get_model
 from arc_helpers.lm.loading import LoadedLM, load_causal_lm
 from arc_helpers.lm.prompt import encode
+from arc_helpers.runs import choose_device
 from arc_helpers.ttt.cache import prepare
 from arc_helpers.ttt.depths import score_depth, with_held_out_demonstration
 from arc_helpers.ttt.multilora import MultiLoRAModel
@@ -99,7 +100,9 @@ def peft_logit_diff(folder: Path, lm: LoadedLM, ids: torch.Tensor) -> float:
 def loaded(folder: Path, **options) -> tuple[LoadedLM, float]:
     """The model, and the seconds that loading took, the comparison with itself included."""
     began = time.monotonic()
-    return load_causal_lm(folder, device="cpu", trim_vocab=True, max_len=1024, **options), time.monotonic() - began
+    return load_causal_lm(
+        folder, device=choose_device("cpu").device, trim_vocab=True, max_len=1024, **options
+    ), time.monotonic() - began
 
 
 def main() -> None:
@@ -118,7 +121,7 @@ def main() -> None:
     lm, seconds = loaded(folder, quantization="4bit")
     result["load_seconds_4bit"] = round(seconds, 2)
     result |= worth("four_bit", lm, tasks[:FEW], given.steps)
-    whole = load_causal_lm(folder, device="cpu")
+    whole = load_causal_lm(folder, device=choose_device("cpu").device)
     ids = torch.from_numpy(encode(tasks[0], whole.prompt_form).input_ids)[None]
     result["peft_logit_diff"] = peft_logit_diff(folder, whole, ids)
     result["passed"] = result["peft_logit_diff"] <= 1e-4 and result["held_out_change_high"] < 0
