@@ -78,9 +78,8 @@ def opened(folder: Path, notebook: str) -> tuple[runs.RunFolder, runs.RunLog, bo
 
 def base_model(folder: Path) -> None:
     _, log, _ = opened(folder, "00")
-    config = ttt.joint_config(
-        CPU.device, 3, batch_tokens=128, checkpoint_every=1, log_every=1, engine=False, autocast=False
-    )
+    often = {"checkpoint_every": 1, "log_every": 1}
+    config = ttt.joint_config(CPU.device, 3, batch_tokens=128, engine=False, autocast=False, **often)
     learned = ttt.adapt_jointly(base(), tasks(), config, checkpoint=folder / "checkpoint.pt", on_metrics=lambda m: None)
     save_model(learned.model, folder / "model", "a card")
     log.close(done=1)

@@ -99,10 +99,9 @@ def peft_logit_diff(folder: Path, lm: LoadedLM, ids: torch.Tensor) -> float:
 
 def loaded(folder: Path, **options) -> tuple[LoadedLM, float]:
     """The model, and the seconds that loading took, the comparison with itself included."""
-    began = time.monotonic()
-    return load_causal_lm(
-        folder, device=choose_device("cpu").device, trim_vocab=True, max_len=1024, **options
-    ), time.monotonic() - began
+    began, device = time.monotonic(), choose_device("cpu").device
+    lm = load_causal_lm(folder, device=device, trim_vocab=True, max_len=1024, **options)
+    return lm, time.monotonic() - began
 
 
 def main() -> None:

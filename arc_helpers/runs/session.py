@@ -104,10 +104,10 @@ def start(
     return Run(notebook, profile, own.seed, config, log, env, device, folder.path, verdict.verb == "resume")
 
 
-def start_notebook(notebook: str, namespace: Mapping[str, Any]) -> Run:
+def start_notebook(notebook: str, namespace: Mapping[str, Any], *, dtype: str | None = None) -> Run:
     """`start` with every parameter taken by name from a notebook's `globals()`: the first line after its
-    parameters cell. Raises ConfigError where notebook and package are of different versions: one has a parameter that
-    the other does not know.
+    parameters cell. dtype: as in `start`. Raises ConfigError where notebook and package are of different versions: one
+    has a parameter that the other does not know.
     """
     names = ["profile", "seed", "out_dir", "fresh", *knob_names(notebook)]
     missing = [name for name in names if name not in namespace]
@@ -116,7 +116,7 @@ def start_notebook(notebook: str, namespace: Mapping[str, Any]) -> Run:
     typo = misspelt(list(namespace.get("In", ()))[:-1], names)
     if typo:
         raise ConfigError(f"{notebook}: {typo}")
-    return start(notebook, **{name: namespace[name] for name in names})
+    return start(notebook, dtype=dtype, **{name: namespace[name] for name in names})
 
 
 def _package() -> str:
