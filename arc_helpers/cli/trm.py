@@ -25,18 +25,17 @@ def evaluate(
 
     The same command goes on with what it was stopped at.
     """
-    from arc_helpers.runs import ConfigError, choose_device
+    from arc_helpers.runs import ConfigError
     from arc_helpers.trm.evaluation import evaluate_checkpoint
 
     with one_line(ValueError, ConfigError, OSError):
-        chosen = choose_device(device).device
         evaluate_checkpoint(
             checkpoint,
             data,
             out,
             views=views,
             segments=segments,
-            device=chosen,
+            device=device,
             batch_tokens=batch_tokens,
             say=typer.echo,
             H_cycles=h_cycles or None,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 Kind = Literal["terminal", "jupyter", "papermill", "pytest", "kaggle-interactive", "kaggle-batch", "kaggle-rerun"]
+Dtype = Literal["float32", "bfloat16", "float16"]
 PACKAGE = Path(__file__).resolve().parents[1]
 HOST = "cpu"  # the computer's own memory: where files are read to, and what is carried between processes
 PACKAGED = PACKAGE / "packaged"  # what setup.py puts into a wheel: configs/, notebooks/, models/
@@ -97,10 +98,10 @@ class DeviceChoice:
     """device: "cpu" or "cuda". dtype: the name of a torch dtype. reason: one sentence for people."""
 
     device: str
-    dtype: Literal["float32", "bfloat16", "float16"]
+    dtype: Dtype
     reason: str
 
-    def computing_in(self, dtype: Literal["float32", "bfloat16", "float16"]) -> "DeviceChoice":
+    def computing_in(self, dtype: Dtype) -> "DeviceChoice":
         """The same device, for work that has a number format of its own."""
         if dtype == self.dtype:
             return self

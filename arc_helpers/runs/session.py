@@ -12,6 +12,7 @@ from arc_helpers.runs.config import ConfigError, check_run, knob_names, resolve
 from arc_helpers.runs.env import (
     PACKAGE,
     DeviceChoice,
+    Dtype,
     Environment,
     choose_device,
     detect,
@@ -61,7 +62,7 @@ def start(
     seed: int = 0,
     out_dir: str | Path | None = None,
     fresh: bool = False,
-    dtype: str | None = None,
+    dtype: Dtype | None = None,
     **knobs: Any,
 ) -> Run:
     """Check every parameter, choose a device, seed everything, open the log, and print the setup.
@@ -104,7 +105,7 @@ def start(
     return Run(notebook, profile, own.seed, config, log, env, device, folder.path, verdict.verb == "resume")
 
 
-def start_notebook(notebook: str, namespace: Mapping[str, Any], *, dtype: str | None = None) -> Run:
+def start_notebook(notebook: str, namespace: Mapping[str, Any], *, dtype: Dtype | None = None) -> Run:
     """`start` with every parameter taken by name from a notebook's `globals()`: the first line after its
     parameters cell. dtype: as in `start`. Raises ConfigError where notebook and package are of different versions: one
     has a parameter that the other does not know.

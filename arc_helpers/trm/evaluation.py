@@ -8,14 +8,22 @@ from typing import Any
 import torch
 
 from arc_helpers.arc import SubmissionWriter, Task, safe_name
-from arc_helpers.runs import RunFolder, atomic_write_json, code_fingerprint, fingerprint, output_path, resolve_path
+from arc_helpers.runs import (
+    RunFolder,
+    atomic_write_json,
+    choose_device,
+    code_fingerprint,
+    fingerprint,
+    has_bfloat16,
+    output_path,
+    resolve_path,
+)
 from arc_helpers.trm.canvas import choose_canvas
 from arc_helpers.trm.checkpoint import Opened, open_trm
 from arc_helpers.trm.data import ArcDataset, Query, read_subset
 from arc_helpers.trm.evaluate import PassAtK, score_votes, vote, write_votes
 from arc_helpers.trm.official import is_official, official_tasks, open_dataset
 from arc_helpers.trm.prediction import Prediction, check_known, load_predictions, predict, save_predictions
-from arc_helpers.trm.train import bfloat16_is_real
 
 SHOWN = (1, 2, 5, 100)
 
@@ -27,7 +35,7 @@ def evaluate_checkpoint(
     *,
     views: int = 0,
     segments: int = 0,
-    device: str = "cpu",
+    device: str | None = None,
     batch_tokens: int = 16384,
     say: Callable[[str], None] = print,
     **changes: int | None,
@@ -36,7 +44,8 @@ def evaluate_checkpoint(
 
     Writes predictions/<task>.jsonl one by one, so that a stopped evaluation goes on; submission.json; scores.json.
     views: of each query; 0 = all that are listed (published), or 8 where tasks share their vectors. segments: 0 = the
-    model's halt_max_steps, as published. An answer without a cell gets no vote (published: it takes a place).
+    model's halt_max_steps, as published. device: what `runs.choose_device` prefers. An answer without a cell gets no
+    vote (published: it takes a place).
     Raises SavedModelError, DatasetError or FolderError, one line, before anything is computed.
     """
     dataset = open_dataset(data)
@@ -46,6 +55,7 @@ def evaluate_checkpoint(
         say(note)
     if segments and segments != opened.model.config.halt_max_steps:
         say(f"segments = {segments}: the model was trained with halt_max_steps = {opened.model.config.halt_max_steps}")
+    device = choose_device(device).device
     asked = {"views": views, "segments": segments, "device": device, **changes}
     found = {"code": code_fingerprint(), "checkpoint": fingerprint(resolve_path(checkpoint))}
     folder = RunFolder(output_path(out), "trm-eval", asked, {**found, "data": dataset.fingerprint()}, goes_on=True)
@@ -93,7 +103,7 @@ def _answer(
     for number, (task_id, asked) in enumerate(queries.items(), start=1):
         path = out / "predictions" / f"{safe_name(task_id)}.jsonl"
         if not path.is_file():
-            faster = device != "cpu" and bfloat16_is_real(device)
+            faster = device != "cpu" and has_bfloat16(device)
             with torch.autocast(device, torch.bfloat16) if faster else nullcontext():
                 save_predictions(path, predict(model, dataset, queries=asked, **how))
             say(f"{number} of {len(queries)} tasks: {task_id}")
