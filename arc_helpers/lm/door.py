@@ -76,7 +76,7 @@ def open_model(
     options: of `AutoModelForCausalLM.from_pretrained` (dtype, quantization_config, device_map, attn_implementation).
     """
     config = config or open_config(folder, trust_remote_code=trust_remote_code)
-    model, report = _or_model_error(
+    model, report = _or_model_error(  # what is wrong is told below in one line, not in transformers' table
         folder.path,
         lambda: AutoModelForCausalLM.from_pretrained(
             folder.path,
@@ -178,12 +178,15 @@ def open_adapter(model: nn.Module, folder: str | Path) -> Any:
 
 @contextmanager
 def without_progress_bars() -> Iterator[None]:
-    """No bars from transformers: a model of a few MB is there at once, and papermill would save a frozen widget."""
-    shown = hf_logging.is_progress_bar_enabled()
+    """No bars from transformers: a model of a few MB is there at once, and papermill would save a frozen widget. Nor its
+    table of what is missing in a folder: that is an error here."""
+    shown, verbosity = hf_logging.is_progress_bar_enabled(), hf_logging.get_verbosity()
     hf_logging.disable_progress_bar()
+    hf_logging.set_verbosity_error()
     try:
         yield
     finally:
+        hf_logging.set_verbosity(verbosity)
         if shown:
             hf_logging.enable_progress_bar()
 
@@ -231,5 +234,6 @@ def _or_model_error(model_dir: str | Path, load):
     except ModelError:
         raise
     except Exception as error:  # tokenizers, safetensors and accelerate each raise types of their own
-        first_line = str(error).strip().split("\n")[0] or type(error).__name__
-        raise ModelError(f"{model_dir}: cannot be loaded ({first_line})") from error
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        why = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+        raise ModelError(f"{model_dir}: cannot be loaded ({why})") from error

@@ -24,6 +24,7 @@ SIZES = {
     "vocab_size": 2**24,
     **dict.fromkeys(("max_position_embeddings", "n_positions", "sliding_window"), 2**28),
 }
+KERNELS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal", "experts_implementation")
 NUMBERS_IN = {"U8": 2, "I8": 2, "I32": 8}  # weights that one number of a quantised file may stand for
 
 
@@ -101,6 +102,8 @@ def _check_links(path: Path) -> None:
 
 
 def _check_sizes(path: Path, config: Mapping[str, Any]) -> None:
+    if not isinstance(config.get("text_config") or {}, Mapping):
+        raise ModelError(f"{path}: text_config in its config.json must be an object")
     for where, values in ((("config.json"), config), ("config.json, text_config", config.get("text_config"))):
         if not isinstance(values, Mapping):
             continue
@@ -119,7 +122,13 @@ def _check_code(path: Path, trusted: bool) -> bool:
     for file in sorted(path.glob("*.json")):
         if file.name in ("tokenizer.json", "vocab.json") or file.name.endswith(".index.json"):
             continue
-        for auto_map in _auto_maps(read_json(file)) if file.stat().st_size < JSON_BYTES else ():
+        found = read_json(file)
+        kernels = [str(value) for key in KERNELS for value in _values(found, key) if "/" in str(value)]
+        if kernels:  # transformers would fetch it from the hub, and run it
+            raise ModelError(
+                f"{file}: names the kernel {kernels[0][:80]!r}, code of another repository, which is not run"
+            )
+        for auto_map in _values(found, "auto_map"):
             named = True
             elsewhere = [str(value) for value in _leaves(auto_map) if "--" in str(value)]
             if trusted and elsewhere:
@@ -138,17 +147,17 @@ def _check_code(path: Path, trusted: bool) -> bool:
     return named
 
 
-def _auto_maps(value: Any) -> Iterator[Any]:
-    """Every auto_map in a JSON value, however deep."""
+def _values(value: Any, wanted: str) -> Iterator[Any]:
+    """What stands under a key in a JSON value, however deep; empty ones are left out."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            if key == "auto_map" and inner:
+            if key == wanted and inner:
                 yield inner
             else:
-                yield from _auto_maps(inner)
+                yield from _values(inner, wanted)
     elif isinstance(value, list):
         for inner in value:
-            yield from _auto_maps(inner)
+            yield from _values(inner, wanted)
 
 
 def _leaves(value: Any) -> Iterator[Any]:

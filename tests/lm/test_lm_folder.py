@@ -7,11 +7,13 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from arc_helpers.lm.catalogue import MODELS
 from arc_helpers.lm.door import check_finite, open_folder
 from arc_helpers.lm.folder import ModelError, inspect_folder
 from arc_helpers.lm.loading import load_causal_lm
+from arc_helpers.lm.tokenizer import arc_tokenizer
 from arc_helpers.runs import resolve_path
 
 
@@ -181,6 +183,54 @@ def test_code_runs_only_with_the_word(llama, tmp_path, file, inner):
 def test_trusted_code_is_the_folders_own(llama, file, inner):
     change(llama, file, **auto_map("other/repository--evil.Model", inner))
     refused(llama, "auto_map names code of another repository", trust_remote_code=True)
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "experts_implementation"])
+def test_a_kernel_of_the_hub_is_not_run(llama, key):
+    """transformers fetches a kernel whose name has a slash, and runs it."""
+    change(llama, **{key: "somebody/fast-attention"})
+    refused(llama, "names the kernel 'somebody/fast-attention', code of another repository", trust_remote_code=True)
+    change(llama, **{key: {"text": "somebody/fast-attention"}})
+    refused(llama, "names the kernel")
+
+
+def test_the_library_prints_no_table_of_its_own(llama, capsys):
+    change_weights(llama, lambda t: t.pop(NORM))
+    refused(llama, "its weights file lacks")
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"text_config": [1]}, "text_config in its config.json must be an object"),
+        ({"num_attention_heads": 7}, r"cannot be loaded \(Class validation error .*: .*\bheads\b|attention"),
+        ({"hidden_act": "evil"}, "cannot be loaded"),
+        ({"rms_norm_eps": float("nan")}, "its own logits are not finite"),
+        ({"model_type": "bert"}, "its weights file lacks bert"),
+        ({"model_type": 5}, "cannot be loaded"),
+        ({"quantization_config": "x"}, "cannot be loaded"),
+    ],
+    ids=str,
+)
+def test_configs_of_nothing(llama, changes, match):
+    change(llama, **changes)
+    refused(llama, match)
+
+
+def test_a_tokenizer_that_transformers_rebuilds_into_another_is_taken_as_it_is(tmp_path):
+    """transformers makes Qwen2's own splitting of whatever stands in tokenizer.json, which loses this one's newlines."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    Qwen2ForCausalLM(Qwen2Config(vocab_size=16, num_key_value_heads=2, **sizes)).save_pretrained(
+        tmp_path, max_shard_size="60KB"
+    )
+    arc_tokenizer().save_pretrained(tmp_path)
+    change(tmp_path, "tokenizer_config.json", tokenizer_class="Qwen2Tokenizer")
+    lm = load_causal_lm(tmp_path, device="cpu")
+    assert lm.notes == ("tokenizer.json as it is: what transformers makes of it for this model spells no grid",)
+    assert lm.prompt_form.digits == tuple(range(10)) and lm.prompt_form.row_end == 10
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, "[]", "{", '"text"'])
