@@ -178,8 +178,8 @@ def open_adapter(model: nn.Module, folder: str | Path) -> Any:
 
 @contextmanager
 def without_progress_bars() -> Iterator[None]:
-    """No bars from transformers: a model of a few MB is there at once, and papermill would save a frozen widget. Nor its
-    table of what is missing in a folder: that is an error here."""
+    """No bars from transformers: a model of a few MB is there at once, and papermill would save a frozen widget. Nor
+    its table of what is missing in a folder: that is an error here."""
     shown, verbosity = hf_logging.is_progress_bar_enabled(), hf_logging.get_verbosity()
     hf_logging.disable_progress_bar()
     hf_logging.set_verbosity_error()

@@ -219,7 +219,7 @@ def test_configs_of_nothing(llama, changes, match):
 
 
 def test_a_tokenizer_that_transformers_rebuilds_into_another_is_taken_as_it_is(tmp_path):
-    """transformers makes Qwen2's own splitting of whatever stands in tokenizer.json, which loses this one's newlines."""
+    """transformers makes Qwen2's own splitting of whatever stands in tokenizer.json, losing this one's newlines."""
     torch.manual_seed(0)
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
     Qwen2ForCausalLM(Qwen2Config(vocab_size=16, num_key_value_heads=2, **sizes)).save_pretrained(
