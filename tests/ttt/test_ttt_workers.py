@@ -108,7 +108,7 @@ def test_an_actor_that_hangs_is_ended_and_its_group_tried_once_elsewhere(gridlm,
         worker=Hanging,
     )
     results = {group[0].id: results for group, results in done}
-    assert time.monotonic() - began < 120 and gone.read_text() == "xx"
+    assert time.monotonic() - began < 500 and gone.read_text() == "xx"  # the actor sleeps for 600
     assert set(results) == {"mirror", "fill", "first"} and not results["fill"][0].error
     assert "it gave no answer long after its time" in results["mirror"][0].error
     assert results["mirror"][0].error.endswith(", twice") and len(said) == 1 and "done again by another" in said[0]
@@ -204,20 +204,23 @@ def test_a_group_that_kills_its_workers_costs_itself_only(tasks, tmp_path):
     assert found["fill"][0].error.endswith(f", {LIVES} times") and len(notes) == LIVES - 1
 
 
-class Witness(Mortal):
-    """Says which cards it sees, and that it has waited for another to be there."""
-
-    def __init__(self, lm, device):
-        self.device = device
-
-    def solve(self, group, settings, seconds):
-        time.sleep(0.3)
-        seen = f"{self.device} of card {os.environ['CUDA_VISIBLE_DEVICES']}"
-        return [TaskResult(task.id, notes=[seen]) for task in group], "", 0.3
-
-
 def test_each_worker_sees_a_card_of_its_own(tasks, tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "lent", contextlib.nullcontext)
+
+    class Witness(Mortal):
+        """Says which card it sees, once another has been seen, too."""
+
+        def __init__(self, lm, device):
+            self.device = device
+
+        def solve(self, group, settings, seconds):
+            card = os.environ["CUDA_VISIBLE_DEVICES"]
+            (tmp_path / f"card {card}").touch()
+            until = time.monotonic() + 100
+            while len(list(tmp_path.glob("card *"))) < 2 and time.monotonic() < until:
+                time.sleep(0.05)
+            return [TaskResult(task.id, notes=[f"{self.device} of card {card}"]) for task in group], "", 0.3
+
     notes = []
     found = on_mortals(tasks, tmp_path, device="cuda", workers=3, worker=Witness, say=notes.append)
     assert {results[0].notes[0] for results in found.values()} == {"cuda of card 0", "cuda of card 1"}
