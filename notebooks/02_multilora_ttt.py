@@ -137,7 +137,7 @@ writer.path
 # %% [markdown]
 # One of the tasks. What would you answer?
 
-# %%
+# %% tags=["teaching"]
 picture = plot.plot_task(tasks[0])
 run.log.figure(picture, "task")
 picture
@@ -184,7 +184,7 @@ print(
 #
 # $B_i$ starts at zero, so an untrained adapter changes nothing. Two tasks small enough to write down, two slots:
 
-# %%
+# %% tags=["teaching"]
 def by_hand(name, *pairs):
     test = arc.Pair([[3, 0], [0, 0]])
     return arc.Task(name, tuple(arc.Pair(question, answer) for question, answer in pairs), (test,))
@@ -201,7 +201,7 @@ print(f"A {tuple(model.A.shape)}  B {tuple(model.B.shape)}  →  {numbers:,} num
 # one forward pass a pseudo-task, kept at the answer positions only. After that, a training step is a few small
 # matrix products.
 
-# %%
+# %% tags=["teaching"]
 pseudo_tasks = [arc.build_pseudo_tasks(task, 4, run.seed) for task in (mirror, paint)]
 examples = [[lm.encode(pseudo.task, base.prompt_form) for pseudo in pool] for pool in pseudo_tasks]
 features = [ttt.answer_features(base, pool) for pool in examples]
@@ -213,7 +213,7 @@ print(f"hidden {tuple(first.hidden.shape)} → targets {tuple(first.targets.shap
 # hidden states: fast, and wrong. So we ask where each adapter's loss comes from. The gradient of loss $i$ with
 # respect to the other task's hidden states must be exactly zero:
 
-# %%
+# %% tags=["teaching"]
 import torch
 
 hidden = torch.stack([pool[0].hidden for pool in features]).float().requires_grad_()  # [K, n, H]
@@ -228,7 +228,7 @@ for i, loss in enumerate(losses):
 # %% [markdown]
 # Twenty steps, and each adapter has learned its own task, not the other's:
 
-# %%
+# %% tags=["teaching"]
 losses = ttt.train_multi_lora(model, features, steps=20, lr=config.lr, seed=run.seed)  # [steps, K]
 print("first steps:", losses[:4].mean(axis=0).round(3), " last steps:", losses[-4:].mean(axis=0).round(3))
 assert (losses[-4:].mean(axis=0) < losses[:4].mean(axis=0)).all()
@@ -238,7 +238,7 @@ assert (losses[-4:].mean(axis=0) < losses[:4].mean(axis=0)).all()
 # copied from where. The other two depths can: `top_m` puts low-rank matrices into every linear layer of the last m
 # layers, `full` into all. The same two toy tasks, as deep as this run goes (`mode`):
 
-# %%
+# %% tags=["teaching"]
 depth = {"mode": config.mode, "top_m": config.top_m, "r": config.r, "lora_alpha": config.alpha}
 deep = ttt.MultiLoRAModel(base, ["mirror", "paint"], seed=run.seed, **depth)
 prepared = ttt.prepare(deep, examples)
@@ -250,7 +250,7 @@ print("last steps:", deep_losses[-4:].mean(axis=0).round(3))
 # What twenty steps have done to one answer, in percent, token by token: under the base alone, and with this task's
 # adapter. It was trained on this very pseudo-task, so this shows that it learns, not that it has understood.
 
-# %%
+# %% tags=["teaching"]
 asked = [pool[0] for pool in examples]  # a pseudo-task of each
 likely = {
     "base": [lm.answer_logprobs(base, one) for one in asked],
@@ -264,7 +264,7 @@ picture
 # %% [markdown]
 # The whole sequences, prompts included; choose the model by which the answer is shaded. The table has a column for each.
 
-# %%
+# %% tags=["teaching"]
 assert all(adapter.mean() > alone.mean() for alone, adapter in zip(*likely.values(), strict=True))
 plot.explore_tokens(asked, base.prompt_form.symbol, names=["mirror", "paint"], logprobs=likely)
 
@@ -276,11 +276,11 @@ plot.explore_tokens(asked, base.prompt_form.symbol, names=["mirror", "paint"], l
 # demonstration of a task, let adapters learn from the others, and ask how likely they find its known answer, in nats
 # a token (lower is better). A few of this run's own tasks, a quarter of its steps:
 
-# %%
+# %% tags=["teaching"]
 import dataclasses
 
-settings = ttt.settings_from(config, run.seed)
-short = dataclasses.replace(settings, steps=max(1, config.steps // 4), num_pseudo=min(config.num_pseudo, 16))
+fewer = {"steps": max(1, config.steps // 4), "num_pseudo": min(config.num_pseudo, 16)}
+short = dataclasses.replace(ttt.settings_from(config, run.seed), **fewer)
 probes = [probe for task in tasks if (probe := ttt.with_held_out_demonstration(task))]
 look = not (run.resumed or config.deadline_seconds)  # a run that goes on has had it; a deadline leaves no time for it
 probes = probes[: config.frontier] if look else []
@@ -294,7 +294,7 @@ for name, score in found.items():
 # %% [markdown]
 # Each point is a depth, from left to right what it costs. The deeper, the more numbers an adapter has:
 
-# %%
+# %% tags=["teaching"]
 points = {name: (score.seconds, score.mean_nll) for name, score in found.items() if score.numbers}
 assert [found[name].numbers for name in points] == sorted(found[name].numbers for name in points)
 axes = ("seconds a task (logarithmic)", "nats a token, held-out demonstration")
@@ -339,6 +339,7 @@ if config.joint_steps:
 # again from its top, goes on where it was stopped.
 
 # %%
+settings = ttt.settings_from(config, run.seed)
 options = {"deadline": deadline, "resume": run.resumed, "workers": config.workers, "ray_address": config.ray_address}
 monitor = plot.TrainingMonitor([task.id for task in tasks]).show()
 given = {"faults": faults, "replan": run.env.on_kaggle, "on_losses": monitor}

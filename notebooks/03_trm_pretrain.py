@@ -91,6 +91,7 @@ from arc_helpers.plot import trm as pictures
 run = runs.start_notebook("03_trm_pretrain", globals())
 config, device = run.config, run.device.device
 autocast = config.autocast and runs.has_bfloat16(device)
+sudoku = {}  # what section 4 finds
 
 # %% [markdown]
 # ## 1 · A grid on a canvas
@@ -101,7 +102,7 @@ autocast = config.autocast and runs.has_bfloat16(device)
 #
 # By hand: a 2 × 3 grid on a canvas 5 cells wide.
 
-# %%
+# %% tags=["teaching"]
 grid = np.array([[1, 1, 2], [0, 3, 3]])
 tokens = trm.place(grid, trm.Canvas(width=5, cells=20))  # [20], uint8
 print(tokens.reshape(4, 5))
@@ -112,7 +113,7 @@ assert np.array_equal(trm.read(tokens, width=5), grid), "what is placed can be r
 # cells know their row and column (2-D rotary embedding), so one model works on all of them. Which canvas a question
 # gets follows from the demonstrations and the question alone, never from the answer.
 
-# %%
+# %% tags=["teaching"]
 example = arc.load_tasks("arcagi1/training")[0]
 pair = example.train[0]
 sheets = []
@@ -186,7 +187,7 @@ picture
 # %% [markdown]
 # What a compact canvas saves, on these tasks:
 
-# %%
+# %% tags=["teaching"]
 saved = {kind: trm.ArcSource(dataset, kind) for kind in trm.LAYOUTS}
 for kind, made in saved.items():
     mean = made.tokens / made.pairs
@@ -225,7 +226,7 @@ assert flops < published
 # **Gotcha.** The published model computes all cycles of a segment but the last *without* gradient. Whatever one hands
 # it as a start of $z_H$ and $z_L$ is then never learned from. Here that is an error, not a surprise:
 
-# %%
+# %% tags=["teaching"]
 official = trm.TRM(trm.TRMConfig.preset("official", hidden_size=64, width_multiple=32))
 try:
     official.start(rows=1, cells=9, z_H=torch.zeros(1, 25, 64))
@@ -240,7 +241,7 @@ except ValueError as error:
 # our own generator, 12 given digits, one solution each. No solution is both trained on and tested, whatever its
 # digits are called, augmented or not.
 
-# %%
+# %% tags=["teaching"]
 puzzles = trm.make_sudoku(config.sudoku_puzzles, 500 if profile != "tiny" else 50, seed=run.seed)
 test = trm.as_batch(puzzles.test).to(device)
 named = [(name, grid) for p in puzzles.test[:3] for name, grid in (("puzzle", p.input), ("solution", p.output))]
@@ -252,7 +253,7 @@ picture
 # The control: the same network with the same number of parameters, but one cycle of one update and one segment. It
 # gets the same puzzles and the same *time*, in which it makes more steps, for they are cheaper.
 
-# %%
+# %% tags=["teaching"]
 def train_sudoku(shape):
     torch.manual_seed(run.seed)
     settings = trm.TrainConfig(
@@ -269,7 +270,7 @@ def train_sudoku(shape):
 # First the recursive one, then the control. The weights used from here on are running averages (EMA) of the trained
 # ones.
 
-# %%
+# %% tags=["teaching"]
 recursion = trm.TRMConfig.preset("sudoku")
 solver, curve = train_sudoku(recursion)
 single, single_curve = train_sudoku(recursion.single_pass())
@@ -279,7 +280,7 @@ assert trm.count_parameters(solver) == trm.count_parameters(single)
 # The share of test puzzles solved, every cell right. The recursive model answers after each of its segments, so it
 # has a curve; the control has one chance.
 
-# %%
+# %% tags=["teaching"]
 after = trm.solved_after_segments(solver, test, recursion.halt_max_steps)
 control = trm.solved_after_segments(single, test, 1)[-1]
 n = len(test)
@@ -289,13 +290,15 @@ for name, share in shares.items():
     print(f"{name}: {share:.1%} of {n} (95 % interval {intervals[name][0]:.3f} to {intervals[name][1]:.3f})")
 picture = pictures.plot_bars(shares, "puzzles solved", intervals)
 run.log.figure(picture, "recursion")
+sudoku = {"sudoku_exact": after[-1], "sudoku_first_segment": after[0], "sudoku_single_pass": control, "sudoku_n": n}
+sudoku["sudoku_points"] = round(100 * (after[-1] - control), 1)
 picture
 
 # %% [markdown]
 # The two losses are not comparable number by number: the recursive model's is a mean over early and late segments.
 # What both show is whether training had ended.
 
-# %%
+# %% tags=["teaching"]
 names = {"recursive": curve, "single pass": single_curve}
 longest = max(names.values(), key=len)
 series = {name: [m["cell_loss"] for m in c] + [np.nan] * (len(longest) - len(c)) for name, c in names.items()}
@@ -309,7 +312,7 @@ picture
 # We take the test puzzle that needs the most segments of those that are solved, and look at the answer after each one.
 # Outlined cells are wrong. Above each stands what the halting head says: its probability that this answer is right.
 
-# %%
+# %% tags=["teaching"]
 states, answers, sure = [], [], []
 carry = solver.start(n, 36)
 with torch.no_grad():
@@ -325,7 +328,7 @@ chosen = int(needed.argmax())
 # %% [markdown]
 # The puzzle on the left, the solution on the right, and the answers in between:
 
-# %%
+# %% tags=["teaching"]
 after_each = [trm.read(a[chosen].cpu().numpy(), 6) for a in answers]
 truth = puzzles.test[chosen].output
 picture = pictures.plot_segments(
@@ -338,7 +341,7 @@ picture
 # The latents behind it, three principal components of each cell as red, green and blue. Where does the picture stop to
 # change, and do cells with the same digit end in the same colour?
 
-# %%
+# %% tags=["teaching"]
 latents = {
     name: np.stack([s[which][chosen, 3:].cpu().float().numpy() for s in states])
     for which, name in enumerate(("z_H", "z_L"))
@@ -350,14 +353,14 @@ picture
 # %% [markdown]
 # The same, one segment at a time. Move the slider and watch the last cells fall into place:
 
-# %%
+# %% tags=["teaching"]
 sequence = [float(s[chosen]) for s in sure]
 plot.explore_segments(puzzles.test[chosen].input, after_each, sequence, latents["z_H"], truth)
 
 # %% [markdown]
 # How often the halting head is right about itself, over all test puzzles:
 
-# %%
+# %% tags=["teaching"]
 halted_right = float(((sure[-1] > 0.5) == right[-1]).float().mean())
 print(f"the halting head is right about {halted_right:.1%} of the {n} answers")
 assert 0 <= halted_right <= 1
@@ -504,7 +507,7 @@ folder = trm.save_trm(trainer.averaged, run.model_path, dataset, steps=result["s
 loaded = trm.load_trm(folder, dataset)
 trained = trainer.averaged.state_dict()
 assert all(torch.equal(tensor, trained[name].cpu()) for name, tensor in loaded.state_dict().items())
-stranger = trm.Query("deadbeef", 0, grid)
+stranger = trm.Query("deadbeef", 0, np.ones((2, 3), int))
 try:
     trm.predict(loaded, dataset, queries=[stranger])
     raise AssertionError("an unknown task must be refused")
@@ -518,11 +521,7 @@ except trm.DatasetError as error:
 summary = run.log.close(
     preset=config.preset,
     **parameters,
-    sudoku_exact=after[-1],
-    sudoku_first_segment=after[0],
-    sudoku_single_pass=control,
-    sudoku_points=round(100 * (after[-1] - control), 1),
-    sudoku_n=n,
+    **sudoku,
     steps=result["step"],
     exact_at_halt=round(result["exact_at_halt"], 4),
     valid=True,

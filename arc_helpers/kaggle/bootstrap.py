@@ -414,15 +414,17 @@ def unpack(wheel: Path) -> str:
 
 def guard_cells() -> None:
     """Define the cell magic `%%guarded`: in the scored rerun, a cell that fails leaves the submission as it is, and
-    the cells after it are left out; in any other run it fails as always."""
+    the cells after it are left out; in any other run it fails as always. `%%guarded teaching`: the scored rerun leaves
+    it out, and elsewhere its failure ends nothing."""
     shell = _shell()
     if shell is None:
         return
     failed = []
 
     def guarded(line: str, cell: str) -> None:
-        if failed:
-            print("left out, since a cell before failed")
+        teaching = line.strip() == "teaching"
+        if failed or (teaching and is_rerun()):
+            print("left out, since " + ("a cell before failed" if failed else "it teaches, and this run is scored"))
             return
         shown, shell.showtraceback = shell.showtraceback, lambda *args, **options: None
         try:
@@ -432,6 +434,8 @@ def guard_cells() -> None:
         error = result.error_before_exec or result.error_in_exec
         if error is None:
             return
+        if teaching:
+            return say(f"A TEACHING CELL FAILED, the work goes on: {type(error).__name__}: {error}")
         if not is_rerun():
             raise error
         failed.append(error)

@@ -23,6 +23,7 @@ from arc_helpers.kaggle.wheels import (
     sha256,
 )
 from arc_helpers.runs import ConfigError, atomic_write_json, built_folder, git_version, project_root, resolve_path
+from arc_helpers.runs.notebook import TEACHING
 
 BUILD = "kaggle/build"
 MAX_NOTEBOOK = 1_000_000  # bytes; Kaggle refuses sources from 1 MB on
@@ -145,8 +146,10 @@ def add_cells(notebook: dict[str, Any], kernel: Kernel, name: str, own: Path) ->
     tagged = [i for i, cell in enumerate(cells) if "parameters" in cell["metadata"].get("tags", [])]
     after = (injected or tagged)[-1] + 1
     for cell in cells:
-        if cell["cell_type"] == "code" and not PARAMETERS & set(cell["metadata"].get("tags", [])):
-            cell["source"] = "%%guarded\n" + "".join(cell["source"])
+        tags = set(cell["metadata"].get("tags", []))
+        if cell["cell_type"] == "code" and not PARAMETERS & tags:
+            how = "%%guarded teaching\n" if TEACHING in tags else "%%guarded\n"
+            cell["source"] = how + "".join(cell["source"])
     cells.insert(after, _cell("submission-mode", "%%guarded\n" + MODE.format(**facts)))
     start = _cell("bootstrap", BOOTSTRAP.format(**facts))
     start["metadata"] |= {"_kg_hide-input": True, "jupyter": {"source_hidden": True}}

@@ -18,6 +18,8 @@ from arc_helpers.runs.config import NOTEBOOKS, ConfigError, RunKnobs, check_run,
 from arc_helpers.runs.env import home, output_path, project_root, resolve_path
 from arc_helpers.runs.explain import explain_unknown
 
+TEACHING = "teaching"  # the tag of a cell that shows something, and that no answer depends on
+
 
 class NotebookFailed(RuntimeError):
     """A cell raised, timed out, or the kernel died. One line."""
@@ -101,12 +103,12 @@ class Notebook:
         self._own_folder(values)  # first, for papermill writes into it
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.touch()
+            self._copy_to(target)
         except OSError as error:
             raise ConfigError(f"{target}: cannot be written ({error.strerror})") from None
         try:
             papermill.execute_notebook(
-                self.path,
+                target,
                 target,
                 parameters=dict(values),
                 kernel_name="python3",
@@ -118,14 +120,26 @@ class Notebook:
                 execution_timeout=cell_timeout,
                 cwd=project_root(),
             )
-        except PapermillExecutionError as error:
-            line = f"cell {error.exec_count}: {error.ename}: {error.evalue}".splitlines()[0]
-            raise NotebookFailed(f"{self.name} failed in {line} (see {target})") from None
+        except PapermillExecutionError:
+            for taught, line in failures(target):
+                if not taught:
+                    raise NotebookFailed(f"{self.name} failed in {line} (see {target})") from None
+                print(f"{self.name}: a teaching {line}; the run went on (see {target})", file=sys.stderr)
         except CellTimeoutError:
             raise NotebookFailed(f"{self.name}: a cell ran longer than {cell_timeout} s (see {target})") from None
         except DeadKernelError:
             raise NotebookFailed(f"{self.name}: its kernel died, maybe out of memory (see {target})") from None
         return target
+
+    def _copy_to(self, target: Path) -> None:
+        """The notebook as it is executed: a cell that only teaches may fail, and the work after it goes on."""
+        import nbformat
+
+        notebook = nbformat.read(self.path, as_version=4)
+        for cell in notebook.cells:
+            if TEACHING in cell.metadata.get("tags", []):
+                cell.metadata.tags.append("raises-exception")  # nbclient's word
+        nbformat.write(notebook, target)
 
     def page(self, values: Mapping[str, Any]) -> tuple[list[str], bool]:
         """What can be known before the work begins: lines for people, and whether all is well."""
@@ -149,6 +163,17 @@ class Notebook:
     def _own_defaults(self) -> dict[str, Any]:
         names = [name for name in RunKnobs.model_fields if name in self.parameters]
         return {name: ast.literal_eval(self.parameters[name].default) for name in names}
+
+
+def failures(path: Path) -> list[tuple[bool, str]]:
+    """Each cell of an executed notebook that failed: whether it only teaches, and "cell 5: ValueError: why"."""
+    found = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        for output in cell.get("outputs", []):
+            if output["output_type"] == "error":
+                line = f"cell {cell['execution_count']}: {output['ename']}: {output['evalue']}".splitlines()[0]
+                found.append((TEACHING in cell["metadata"].get("tags", []), line))
+    return found
 
 
 def find_notebook(word: str) -> Notebook:

@@ -292,6 +292,15 @@ def test_in_any_other_run_a_failure_is_one(shell, capsys):
     assert isinstance(result.error_in_exec, RuntimeError)
 
 
+def test_the_rerun_leaves_teaching_out_and_elsewhere_its_failure_ends_nothing(shell, monkeypatch, capsys):
+    assert shell.run_cell("%%guarded teaching\nshown = 1\nassert shown == 2").success
+    assert shell.run_cell("%%guarded\nworked = 1").success and shell.user_ns["worked"] == 1
+    assert "A TEACHING CELL FAILED, the work goes on: AssertionError" in capsys.readouterr().out
+    monkeypatch.setenv("KAGGLE_IS_COMPETITION_RERUN", "1")
+    assert shell.run_cell("%%guarded teaching\nshown = 3").success and shell.user_ns["shown"] == 1
+    assert "left out, since it teaches" in capsys.readouterr().out
+
+
 def test_a_cell_that_is_no_python_is_a_failure_too(shell, monkeypatch):
     monkeypatch.setenv("KAGGLE_IS_COMPETITION_RERUN", "1")
     assert shell.run_cell("%%guarded\nthis is no python").success

@@ -13,7 +13,7 @@ from ipykernel.kernelspec import get_kernel_dict
 
 from arc_helpers.runs import NOTEBOOKS
 from arc_helpers.runs.config import knob_names, section
-from arc_helpers.runs.notebook import read_parameters
+from arc_helpers.runs.notebook import TEACHING, Notebook, NotebookFailed, read_parameters
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 PATHS = sorted(FOLDER.glob("*.ipynb"))
@@ -46,6 +46,44 @@ def test_the_parameters_cell_holds_exactly_the_knobs(path, notebook):
         assert parameter.type and parameter.help, f"{parameter.name} needs a type and a comment"
     undecided = {name for name in parameters if name not in ("profile", "seed", "fresh")}
     assert {parameters[name].default for name in undecided} == {"None"}, "None means the profile's value"
+
+
+def names(source: str, context: type) -> set[str]:
+    """What a cell reads (ast.Load) or sets (ast.Store); imports and definitions set, too."""
+    nodes = list(ast.walk(ast.parse(source)))
+    found = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
+    if context is ast.Store:
+        found |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        imported = [alias for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names]
+        found |= {(alias.asname or alias.name).split(".")[0] for alias in imported}
+    return found
+
+
+def test_what_is_scored_needs_no_cell_that_teaches(notebook):
+    """A scored rerun leaves teaching cells out."""
+    taught, known = set(), set()
+    for cell in code(notebook):
+        sets = names(cell.source, ast.Store)
+        if TEACHING in cell.metadata.get("tags", []):
+            taught |= sets
+        else:
+            known |= sets
+            assert not names(cell.source, ast.Load) & (taught - known), cell.source
+
+
+def test_a_teaching_cell_that_fails_ends_no_run(tmp_path, capsys):
+    sources = ("print('a')", "assert False, 'not so'", "print('answered')")
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    cells[1].metadata["tags"] = [TEACHING]
+    path, target = tmp_path / "story.ipynb", tmp_path / "ran.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    Notebook(path, {}).run({}, target)
+    said = capsys.readouterr()
+    assert "answered" in said.out and "a teaching cell 2: AssertionError: not so; the run went on" in said.err
+    cells[1].metadata["tags"] = []
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    with pytest.raises(NotebookFailed, match="story failed in cell 2: AssertionError: not so"):
+        Notebook(path, {}).run({}, target)
 
 
 def test_the_first_code_cell_finds_the_package_and_is_the_same_everywhere(notebook):
