@@ -56,3 +56,17 @@ def test_a_notebooks_kernel_has_the_gpu_too(tmp_path):
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "device   cuda, float16: Tesla T4 (simulated) has compute capability 7.5" in done.stdout
+
+
+def test_the_smoke_benchmark_runs_and_its_memory_is_as_forecast(tmp_path):
+    env = {**os.environ, "ARC_SIMULATED_CUDA": "9.0"}
+    words = ("notebooks=", "size=nano", "length=256", "steps=1", f"out_dir={tmp_path}")
+    command = [sys.executable, str(ROOT / "benchmarks/gpu_smoke.py"), *words]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == 0 and found["passed"] and "simulated" in found["device"], done.stderr[-2000:]
+    assert (
+        0 < found["logit_diff"] < 0.25
+        and found["forecast_error"] < 0.15
+        and found["peak_gib_k1"] < found["peak_gib_k8"]
+    )
