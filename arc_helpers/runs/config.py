@@ -213,7 +213,9 @@ class TrmPretrainKnobs(Knobs):
     warmup_steps: int = Field(ge=0, description="steps of linear warm-up")
     batch_tokens: int = Field(ge=64, description="positions a training step")
     autocast: bool = Field(description="bfloat16 products, where the device has them")
-    deadline_seconds: Seconds = Field(description="training time on ARC; 0 = no limit")
+    deadline_seconds: Seconds = Field(
+        description="wall-clock budget of training on ARC (four fifths) and answering; 0 = no limit"
+    )
     max_steps: Limit = Field(description="training steps on ARC; 0 = no limit")
     sudoku_seconds: float = Field(gt=0, description="training time of each Sudoku model")
     sudoku_puzzles: Positive = Field(description="Sudoku puzzles to learn from")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from arc_helpers.arc import DIHEDRAL, Transform, as_grid, color_permutation
+from arc_helpers.runs import Deadline
 from arc_helpers.runs.checkpoint import atomic_write_text
 from arc_helpers.trm.batch import Batch
 from arc_helpers.trm.canvas import choose_canvas, place, read
@@ -19,6 +20,8 @@ from arc_helpers.trm.data import ArcDataset, DatasetError, Query
 from arc_helpers.trm.loss import exactly_right_tokens
 from arc_helpers.trm.model import TRM
 from arc_helpers.trm.source import symmetry_number
+
+NO_LIMIT = Deadline(None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +76,14 @@ def predict(
     queries: Sequence[Query] | None = None,
     checkpoint: str = "",
     seed: int = 0,
+    deadline: Deadline = NO_LIMIT,
 ) -> list[Prediction]:
     """Answer the queries of a data set. No answer is read anywhere: there is none in a data set.
 
     views, segments: how many (None: the model's halt_max_steps; as published, all of them are run). colors: views
     with new colours, for a model that was trained with them. blank: give no task, the control. every_segment: keep
-    what each segment says, not the last alone. Raises DatasetError for a task that the model has no vector for.
+    what each segment says, not the last alone. deadline: looked at before every batch; what is answered until then
+    is given back. Raises DatasetError for a task that the model has no vector for.
     """
     asked = dataset.queries if queries is None else queries
     check_known(model, dataset, [query.task_id for query in asked])
@@ -93,6 +98,8 @@ def predict(
     was_training, found = model.training, []
     model.eval()
     for part in _parts(_questions(dataset, shown, layout), model.config.prefix_len, batch_tokens):
+        if deadline.passed:
+            break
         batch = _batch(part, blank).to(model.device)
         for number, tokens, q in run_segments(model, batch, segments, every_segment):
             for question, row, sure in zip(part, tokens, q, strict=True):

@@ -9,6 +9,7 @@ import torch
 from trm_models import EVALUATION, small_model
 
 from arc_helpers.arc import Transform
+from arc_helpers.runs import Deadline
 from arc_helpers.trm.canvas import Canvas, place
 from arc_helpers.trm.data import DatasetError, Query, build_arc_dataset
 from arc_helpers.trm.model import Segment
@@ -66,6 +67,16 @@ def test_the_last_segment_is_enough(dataset):
     late = [p for p in every if p.segment == 3]
     assert [(p.task_id, p.view, p.q) for p in late] == [(p.task_id, p.view, p.q) for p in last]
     assert {p.segment for p in predict(model, dataset, views=1, segments=5)} == {5}
+
+
+def test_what_was_answered_before_the_deadline_is_kept(dataset):
+    ticks = iter(range(100))  # the clock: a second a look
+    model = model_for(dataset)
+    whole = predict(model, dataset, views=2, batch_tokens=1)
+    part = predict(model, dataset, views=2, batch_tokens=1, deadline=Deadline(3, lambda: next(ticks)))
+    assert 0 < len(part) < len(whole)
+    assert list(map(str, part)) == list(map(str, whole[: len(part)]))
+    assert predict(model, dataset, deadline=Deadline(0)) == []
 
 
 def test_the_blank_control_is_given_no_task(dataset):
