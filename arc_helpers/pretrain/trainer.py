@@ -51,7 +51,8 @@ class Pretrainer:
     With `steps` alone a run is a function of settings, mixture and seed: k steps and a resume equal a straight run.
     source: a mixture, or a curriculum of several. on_metrics gets a flat dict every `log_every` steps; what earlier
     parts of a resumed run reported is in `history`. Under torchrun give each process the same arguments and its
-    `Processes`; only the first one reports, evaluates and saves. `notes` say what was found out about the device.
+    `Processes`; only the first one reports, evaluates and saves. clock: gives the seconds that `config.seconds` and all
+    speeds are in, such as CPU seconds. `notes` say what was found out about the device.
     """
 
     def __init__(
@@ -63,7 +64,9 @@ class Pretrainer:
         on_metrics: Callable[[dict], None] = lambda metrics: None,
         evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
         processes: Processes | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ):
+        self.clock = clock
         self.model, self.curriculum, self.config = model, Curriculum.of(source), config
         self.checkpoint, self.on_metrics, self.evaluate = checkpoint, on_metrics, evaluate
         self.processes = processes or Processes()
@@ -107,14 +110,14 @@ class Pretrainer:
         """
         last: dict[str, float] = {}
         losses: list[Tensor] = []
-        began, before = time.monotonic(), self.seconds
+        began, before = self.clock(), self.seconds
         window = _Window(began, self.tokens, self.flops)
         self.model.train()
         for batch in self._batches():
             if self.over or (stop_after is not None and self.seconds - before >= stop_after):
                 break
             losses.append(self._one_step(batch))
-            self.seconds = before + self.processes.from_first(time.monotonic() - began, self.model.device)
+            self.seconds = before + self.processes.from_first(self.clock() - began, self.model.device)
             if self.over or self.step % self.config.log_every == 0:
                 last |= self._metrics(losses, window)
                 if (
@@ -124,7 +127,7 @@ class Pretrainer:
                 ):
                     last |= self.evaluate(self.averaged)
                 self._report(dict(last))
-                losses, window = [], _Window(time.monotonic(), self.tokens, self.flops)
+                losses, window = [], _Window(self.clock(), self.tokens, self.flops)
             if self.step % self.config.checkpoint_every == 0:
                 self.save()
         self.save()
@@ -152,7 +155,7 @@ class Pretrainer:
 
     def _metrics(self, losses: list[Tensor], window: "_Window") -> dict[str, float]:
         loss = torch.stack(losses).mean().item()  # waits for the device, so the clock below is honest
-        seconds = time.monotonic() - window.began
+        seconds = self.clock() - window.began
         speed = {"tokens_per_second": (self.tokens - window.tokens) / seconds}
         peak = device_peak(self.model.device, self.config.autocast)
         if peak:

@@ -11,7 +11,7 @@ from arc_helpers.runs.checkpoint import (
     save_tensors,
 )
 from arc_helpers.runs.config import NOTEBOOKS, PROFILES, ConfigError, Profile, load_profile, resolve
-from arc_helpers.runs.deadline import Deadline
+from arc_helpers.runs.deadline import NO_DEADLINE, Deadline
 from arc_helpers.runs.env import (
     HOST,
     DeviceChoice,
@@ -39,6 +39,7 @@ __all__ = [
     "HOST",
     "CheckpointError",
     "ConfigError",
+    "NO_DEADLINE",
     "Deadline",
     "DeviceChoice",
     "Environment",

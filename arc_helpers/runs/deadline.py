@@ -35,3 +35,6 @@ class Deadline:
 
     def __repr__(self) -> str:
         return "Deadline(None)" if self.seconds is None else f"Deadline({self.left:.1f} s left)"
+
+
+NO_DEADLINE = Deadline(None)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from arc_helpers.arc import DIHEDRAL, Transform, as_grid, color_permutation
-from arc_helpers.runs import Deadline
+from arc_helpers.runs import NO_DEADLINE, Deadline
 from arc_helpers.runs.checkpoint import atomic_write_text
 from arc_helpers.trm.batch import Batch
 from arc_helpers.trm.canvas import choose_canvas, place, read
@@ -20,8 +20,6 @@ from arc_helpers.trm.data import ArcDataset, DatasetError, Query
 from arc_helpers.trm.loss import exactly_right_tokens
 from arc_helpers.trm.model import TRM
 from arc_helpers.trm.source import symmetry_number
-
-NO_LIMIT = Deadline(None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +74,7 @@ def predict(
     queries: Sequence[Query] | None = None,
     checkpoint: str = "",
     seed: int = 0,
-    deadline: Deadline = NO_LIMIT,
+    deadline: Deadline = NO_DEADLINE,
 ) -> list[Prediction]:
     """Answer the queries of a data set. No answer is read anywhere: there is none in a data set.
 

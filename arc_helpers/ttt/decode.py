@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from arc_helpers.lm.grammar import GridGrammar
-from arc_helpers.runs import Deadline
+from arc_helpers.runs import NO_DEADLINE, Deadline
 from arc_helpers.ttt.multilora import MultiLoRAModel
 from arc_helpers.ttt.reading import Reading
-
-NO_DEADLINE = Deadline(None)
 
 
 @dataclass(frozen=True)

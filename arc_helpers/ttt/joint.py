@@ -9,6 +9,7 @@ on its own task. Test outputs are out of reach: tasks are stripped of them first
 import hashlib
 import json
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
@@ -72,6 +73,7 @@ def adapt_jointly(
     background: Sequence[Task] = (),
     checkpoint: Path | None = None,
     on_metrics: Callable[[dict], None] = lambda metrics: None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> LoadedLM:
     """A copy of a GridLM trained on the demonstrations of all `tasks`; the base itself is not changed.
 
@@ -79,6 +81,7 @@ def adapt_jointly(
     single pairs afterwards. dropout: share of each block's two outputs that is dropped in training. task_vectors: the
     vectors of its task and view are added to every token of a pair. background: labelled tasks to learn beside, test
     pairs included; they must not be tasks that are scored. checkpoint: file to go on from, and to save to.
+    clock: gives the seconds of `config.seconds`.
     ValueError, one line, for a base that is no GridLM or is quantised, and for a task that is in both lists.
     """
     check_learner(lm)
@@ -93,7 +96,7 @@ def adapt_jointly(
     model.config.dropout, model.config.task_vectors = dropout, task_vectors
     source = JointPairs(pools, tokens, lm.prompt_form, lm.max_len, config.seed, form)
     source.options.update(dropout=dropout, task_vectors=task_vectors, base=weights_hash(lm.model))
-    trainer = Pretrainer(model, source, config, checkpoint, on_metrics)
+    trainer = Pretrainer(model, source, config, checkpoint, on_metrics, clock=clock)
     trainer.run()
     averaged = trainer.averaged.eval().requires_grad_(False)
     told = replace(lm, name=f"{lm.name}-joint", notes=(*lm.notes, *trainer.notes))
