@@ -53,6 +53,8 @@ profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.
 seed: int = 0  # seed of weights, puzzles and augmentations
 out_dir: str = None  # folder for what this run writes (default artifacts/03_trm_pretrain)
 fresh: bool = False  # set an earlier run in out_dir aside, instead of going on with it
+data: str = None  # built data folder, in the published layout or ours (trm build-data); empty = built from source
+checkpoint: str = None  # a trained TRM to answer with: step_N as published, a model folder; empty = train one
 source: str = None  # a set such as arcagi1, or a folder, that has the subsets
 subsets: str = None  # what to learn from, separated by commas; concept = ConceptARC
 test_set_name: str = None  # the subset that is answered; of it only demonstrations are learned
@@ -71,6 +73,8 @@ batch_tokens: int = None  # positions a training step
 autocast: bool = None  # bfloat16 products, where the device has them
 deadline_seconds: float = None  # wall-clock budget of training on ARC (four fifths) and answering; 0 = no limit
 max_steps: int = None  # training steps on ARC; 0 = no limit
+epochs: float = None  # passes over all pairs; 0 = no limit
+keep_every: int = None  # steps after which a checkpoint is kept, as checkpoint_step_5000.pt; 0 = the last one only
 sudoku_seconds: float = None  # training time of each of the two Sudoku models
 sudoku_puzzles: int = None  # Sudoku puzzles to learn from, before augmentation
 views: int = None  # augmented views that vote
@@ -138,15 +142,12 @@ picture
 # and a training task that shares an id or a pair with a scored one is left out.
 
 # %%
-dataset = trm.build_arc_dataset(
-    config.source,
-    run.out_dir / "dataset",
-    subsets=config.subsets.split(","),
-    test_set_name=config.test_set_name,
-    num_aug=config.num_aug,
-    seed=run.seed,
-    max_side=config.max_side,
-)
+options = {name: getattr(config, name) for name in ("test_set_name", "num_aug", "max_side")}
+folder = runs.resolve_path(config.data) if config.data else run.out_dir / "dataset"
+if config.data:
+    dataset = trm.open_dataset(folder)
+else:
+    dataset = trm.build_arc_dataset(config.source, folder, config.subsets.split(","), seed=run.seed, **options)
 demonstrations = sum(map(len, dataset.pairs.values()))
 print(f"{len(dataset.task_ids)} tasks with {demonstrations} pairs; {len(dataset.queries)} queries of", end=" ")
 print(f"{len(dataset.scored_ids)} tasks; {len(dataset.identifiers)} identifiers")
@@ -156,7 +157,7 @@ print(*[note for note in dataset.notes if "overlap" in note], sep="\n")
 # The guard compares ids *and* pairs. What it says when somebody trains on the tasks that are scored:
 
 # %%
-labelled = [t for t in arc.load_tasks(f"{config.source}/{config.test_set_name}") if t.id in dataset.scored_ids]
+labelled = trm.scored_tasks(dataset, folder)
 dataset.check_guard(labelled)
 scored = all(task.has_answers for task in labelled)  # hidden tasks have none: then nothing is scored
 if scored:
@@ -172,7 +173,9 @@ if scored:
 # examples, each question followed by its answer:
 
 # %%
-examples = trm.ArcSource(dataset, config.layout, config.augment)
+opened = trm.open_trm(config.checkpoint, dataset) if config.checkpoint else None
+layout = opened.layout if opened else config.layout
+examples = trm.ArcSource(dataset, layout, config.augment)
 cells = max(examples.shares, key=examples.shares.get)
 batch = examples.draw(cells, 6, torch.Generator().manual_seed(run.seed))
 drawn = []
@@ -209,8 +212,9 @@ assert saved["tight"].tokens <= saved["buckets"].tokens <= saved["official"].tok
 
 # %%
 torch.manual_seed(run.seed)
-rows = 1 + len(dataset.task_ids if config.conditioning == "shared" else dataset.identifiers)
-model = trm.TRM(trm.TRMConfig.preset(config.preset, conditioning=config.conditioning, conditioned_rows=rows)).to(device)
+rows = 1 + len(dataset.task_ids) if config.conditioning == "shared" else dataset.identifier_rows
+shape = trm.TRMConfig.preset(config.preset, conditioning=config.conditioning, conditioned_rows=rows)
+model = (opened.model if opened else trm.TRM(shape)).to(device)
 parameters = trm.count_parameters(model)
 flops = trm.segment_flops(model.config, cells)
 published = trm.segment_flops(trm.TRMConfig(), 900)
@@ -370,12 +374,14 @@ assert 0 <= halted_right <= 1
 #
 # The same model on small ARC tasks. Each row of the batch works on one example until it halts or has had all its
 # segments, and only then is it given the next: no example that was drawn is thrown away. The run is a function of its
-# settings and seed, it writes a checkpoint, and the same command goes on from there.
+# settings and seed, it writes a checkpoint, and the same command goes on from there. With `checkpoint` a trained TRM
+# answers instead: one of ours, or a published `step_N` with the data folder that belongs to it (`data`).
 
 # %%
 deadline = runs.Deadline(config.deadline_seconds)
+passes = config.epochs and examples.steps_of(config.epochs, shape.prefix_len, config.batch_tokens)
 settings = trm.TrainConfig(
-    steps=config.max_steps,
+    steps=min(filter(None, (config.max_steps, passes)), default=None),
     seconds=config.deadline_seconds and 0.8 * config.deadline_seconds,
     batch_tokens=config.batch_tokens,
     optimizer=config.optimizer,
@@ -387,8 +393,8 @@ settings = trm.TrainConfig(
     autocast=autocast,
     seed=run.seed,
     log_every=20,
+    keep_every=config.keep_every,
 )
-checkpoint = run.out_dir / "checkpoint.pt"
 
 # %% [markdown]
 # The curve below is drawn again as the training goes on. The same numbers go to `metrics.jsonl`, and to Weights &
@@ -413,22 +419,24 @@ def report(metrics):
 # Before the first update, the trainer checks that a finite gradient other than zero has reached every parameter.
 
 # %%
-trainer = trm.Trainer(model, examples, settings, checkpoint, report)
-print(f"starts at step {trainer.step}")
-result = trainer.run()
-history = history or [result]  # a run that was over before
-print({name: round(result[name], 3) for name in ("step", "examples", "cell_loss", "exact_at_halt", "segments")})
+if opened:
+    averaged, result = model.eval(), {"step": 0, "seconds": 0.0}
+    print(f"{opened.name} answers as it is", *opened.notes, sep="\n")
+else:
+    trainer = trm.Trainer(model, examples, settings, run.out_dir / "checkpoint.pt", report)
+    print(f"starts at step {trainer.step}")
+    averaged, result = trainer.averaged, trainer.run()
+    print({name: round(result[name], 3) for name in ("step", "examples", "cell_loss", "exact_at_halt", "segments")})
 
 # %% [markdown]
 # *exact at halt*: of the rows that were done with their example, how many had it right. *segments*: how many they
 # took on average. Where a task is fitted, the model says so after its first segment, and spends the time on others.
 
 # %%
-steps = [m["step"] for m in history]
+known = history or [{"step": 0, "exact_at_halt": np.nan, "cell_loss": np.nan}]  # nothing was trained
+series = {"exact at halt": "exact_at_halt", "loss (nats a cell)": "cell_loss"}
 picture = plot.plot_curve(
-    steps,
-    {"exact at halt": [m["exact_at_halt"] for m in history], "loss (nats a cell)": [m["cell_loss"] for m in history]},
-    "share, nats",
+    [m["step"] for m in known], {name: [m[key] for m in known] for name, key in series.items()}, "share, nats"
 )
 run.log.figure(picture, "training")
 picture
@@ -440,10 +448,11 @@ picture
 # ties. Two attempts go into `submission.json`, which is valid from the first second.
 
 # %%
-views = min(config.views, 8) if config.augment == "symmetries" else config.views
-how = {"layout": config.layout, "views": views, "segments": config.segments, "colors": config.augment == "colors"}
+colors = opened.colors if opened else config.augment == "colors"
+views = config.views if colors or model.config.conditioning == "identifier" else min(config.views, 8)
+how = {"layout": layout, "views": views, "segments": config.segments, "colors": colors}
 how["deadline"] = deadline  # what has been answered until then votes
-predictions = trm.predict(trainer.averaged, dataset, every_segment=True, **how)
+predictions = trm.predict(averaged, dataset, every_segment=True, **how)
 trm.save_predictions(run.out_dir / "predictions.jsonl", predictions)
 votes = trm.vote(predictions)
 asked = [task.without_answers() for task in labelled]
@@ -459,7 +468,7 @@ assert arc.validate_submission(writer.path, arc.num_tests_of(asked)) == []
 # %%
 numbers = {}
 if scored:
-    blank = trm.vote(trm.predict(trainer.averaged, dataset, blank=True, **how))
+    blank = trm.vote(trm.predict(averaged, dataset, blank=True, **how))
     score = arc.score_submission(writer.path, labelled)
     table = trm.score_votes(votes, labelled)
     without = None if deadline.passed else trm.score_votes(blank, labelled, (2,))[0].tasks_solved
@@ -505,9 +514,10 @@ plot.explore_predictions(shown)
 # is refused in one line:
 
 # %%
-folder = trm.save_trm(trainer.averaged, run.model_path, dataset, steps=result["step"])
-loaded = trm.load_trm(folder, dataset)
-trained = trainer.averaged.state_dict()
+how_trained = {"steps": result["step"], "layout": layout, "augment": "colors" if colors else config.augment}
+saved_to = trm.save_trm(averaged, run.model_path, dataset, **how_trained)
+loaded = trm.load_trm(saved_to, dataset)
+trained = averaged.state_dict()
 assert all(torch.equal(tensor, trained[name].cpu()) for name, tensor in loaded.state_dict().items())
 stranger = trm.Query("deadbeef", 0, np.ones((2, 3), int))
 try:
@@ -525,12 +535,12 @@ summary = run.log.close(
     **parameters,
     **sudoku,
     steps=result["step"],
-    exact_at_halt=round(result["exact_at_halt"], 4),
+    **{name: round(result[name], 4) for name in ("exact_at_halt",) if name in result},
     valid=True,
     **numbers,
     views=views,
     training_seconds=round(result["seconds"], 1),
-    model=str(folder),
+    model=str(saved_to),
 )
 tracker.close(summary)
 summary
@@ -541,5 +551,7 @@ summary
 # - `sudoku_seconds=420`: does the single pass catch up, given time?
 # - `conditioning="identifier" augment="listed" num_aug=50`: the published conditioning, one vector an augmentation.
 # - `layout="official"`: the same tasks on 900 cells; compare `segments_per_second` in `metrics.jsonl`.
+# - `checkpoint=step_518071 data=data/arc1concept-aug-1000`: a published checkpoint with its data folder; without the
+#   notebook, `python -m arc_helpers trm eval CHECKPOINT DATA`.
 # - The same command again with a larger `deadline_seconds`: it goes on from the checkpoint.
 # - `torchrun --nproc-per-node 8 benchmarks/trm_small_arc.py --preset gpu`: tasks up to 16 × 16 on GPUs.

@@ -54,7 +54,7 @@ quantization: str = None  # none or 4bit
 frozen: bool = None  # leave the language model as it is; false trains a LoRA beside it
 lora_r: int = None  # rank of that LoRA
 gradient_checkpointing: bool = None  # compute the language model's layers again, to save memory
-trm_checkpoint: str = None  # folder of a TRM pretrained by notebook 03; empty = a fresh one
+trm_checkpoint: str = None  # a TRM pretrained by notebook 03, folder or checkpoint_step_N.pt; empty = a fresh one
 hidden_size: int = None  # width of TRM
 halt_max_steps: int = None  # most segments of an attempt
 mode: str = None  # where the text enters TRM: prefix, carry (its start) or both
@@ -164,7 +164,7 @@ except ValueError as error:
 # %%
 shape = hybrid.trm_shape(config.hidden_size, config.halt_max_steps)
 if config.trm_checkpoint:
-    shape = hybrid.load_pretrained(config.trm_checkpoint, config.hidden_size, config.side)
+    shape = hybrid.load_pretrained(config.trm_checkpoint, config.hidden_size, config.side, config.halt_max_steps)
 joined = hybrid.HybridConfig(
     canvas_side=config.side, mode=config.mode, max_attempts=config.max_attempts, show_question=False
 )

@@ -48,7 +48,10 @@ def training(config: Any) -> Iterator[Finding]:
 
 
 def subsets(config: Any) -> Iterator[Finding]:
-    """Notebook 03: the subsets of a source, and the one that is answered."""
+    """Notebook 03: the subsets of a source, and the one that is answered; or a data folder."""
+    if config.data:
+        yield "data", str(resolve_path(config.data, must_exist=True)), False
+        return
     for subset in dict.fromkeys([*config.subsets.split(","), config.test_set_name]):
         if subset != "concept":  # its own reader knows where that is
             faults: list[TaskFault] = []

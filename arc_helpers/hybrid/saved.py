@@ -1,6 +1,7 @@
 """A joint model as a folder: adapters, TRM and LoRA, without the language model, whose width it remembers."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from arc_helpers.hybrid.model import HybridConfig, HybridError, HybridModel
@@ -13,7 +14,7 @@ from arc_helpers.runs import (
     resolve_path,
     save_tensors,
 )
-from arc_helpers.trm import TRM, TRMConfig, load_trm
+from arc_helpers.trm import TRM, TRMConfig, open_trm
 
 
 def save_hybrid(model: HybridModel, folder: str | Path, **facts: str | float) -> Path:
@@ -52,16 +53,24 @@ def load_hybrid(folder: str | Path, lm: LoadedLM) -> HybridModel:
     return model.eval()
 
 
-def load_pretrained(folder: str | Path, hidden_size: int, canvas_side: int) -> TRM:
-    """A TRM that was pretrained (notebook 03), to be joined. HybridError, one line, for another width or canvas."""
-    trm = load_trm(folder)
+def load_pretrained(
+    path: str | Path, hidden_size: int, canvas_side: int, halt_max_steps: int, log: Callable[[str], None] = print
+) -> TRM:
+    """A TRM that was pretrained, to be joined: whatever `trm.open_trm` opens. `log` gets what is other than it was.
+
+    HybridError, one line, for another width or canvas.
+    """
+    opened = open_trm(path, halt_max_steps=halt_max_steps)
+    trm = opened.model
     if trm.config.hidden_size != hidden_size:
         raise HybridError(
-            f"{folder}: hidden_size of the TRM is {trm.config.hidden_size}, of this run {hidden_size}; give the same"
+            f"{path}: hidden_size of the TRM is {trm.config.hidden_size}, of this run {hidden_size}; give the same"
         )
     if trm.config.mixer == "mlp" and trm.config.canvas_cells != canvas_side**2:
         raise HybridError(
-            f"{folder}: the TRM has a fixed canvas of {trm.config.canvas_cells} cells, canvas_side = {canvas_side} "
+            f"{path}: the TRM has a fixed canvas of {trm.config.canvas_cells} cells, canvas_side = {canvas_side} "
             f"needs {canvas_side**2}"
         )
+    for note in opened.notes:
+        log(note)
     return trm

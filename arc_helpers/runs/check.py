@@ -101,11 +101,16 @@ def _assignments(cell: str) -> Iterator[list[tuple[str, Any]]]:
 
 
 def _models(notebook: str, own: RunKnobs, config: Any) -> Iterator[Finding]:
-    for name in ("model_dir", "base", "trm_checkpoint", "adapter_path", "start_adapter"):
+    for name in ("model_dir", "base", "checkpoint", "trm_checkpoint", "adapter_path", "start_adapter"):
         value = getattr(config, name, None)
         if not value:
             continue
         path = resolve_path(value)
+        if name.endswith("checkpoint"):  # a folder or a file of several kinds, which its own door knows
+            yield Finding(
+                f"{name} = {value}", f"{path}" if path.exists() else f"is not there ({path})", not path.exists()
+            )
+            continue
         if path.is_dir():
             yield Finding(f"{name} = {value}", *_model_folder(path, tokenizer=name in ("model_dir", "base")))
         elif not path.is_file() and (value.count("/") != 1 or value.startswith(("/", ".", "~", "models/"))):

@@ -192,11 +192,15 @@ class MultiloraTttKnobs(Knobs):
 class TrmPretrainKnobs(Knobs):
     """03_trm_pretrain: the Tiny Recursive Model, on Sudoku and on ARC."""
 
-    inputs = ("source",)
+    inputs = ("source", "data", "checkpoint")
     reader = "arc_helpers.arc.check:subsets"
-    may_change = frozenset({"deadline_seconds", "max_steps", "wandb", "out_model", "views", "segments"})
+    may_change = frozenset(
+        {"deadline_seconds", "max_steps", "epochs", "keep_every", "wandb", "out_model", "views", "segments"}
+    )
     goes_on = True
 
+    data: Text = Field(description="built data folder, published layout or ours; empty = one is built from source")
+    checkpoint: Text = Field(description="trained TRM to answer with, published or ours; empty = one is trained")
     source: str = Field(min_length=1, description="set or folder that has the subsets")
     subsets: str = Field(min_length=1, description="subsets to learn from, separated by commas; concept = ConceptARC")
     test_set_name: str = Field(min_length=1, description="the subset that is answered")
@@ -217,6 +221,8 @@ class TrmPretrainKnobs(Knobs):
         description="wall-clock budget of training on ARC (four fifths) and answering; 0 = no limit"
     )
     max_steps: Limit = Field(description="training steps on ARC; 0 = no limit")
+    epochs: Seconds = Field(description="passes over all pairs; 0 = no limit")
+    keep_every: int = Field(ge=0, description="steps after which a checkpoint is kept by its step; 0 = none is")
     sudoku_seconds: float = Field(gt=0, description="training time of each Sudoku model")
     sudoku_puzzles: Positive = Field(description="Sudoku puzzles to learn from")
     views: Positive = Field(description="augmented views that vote")
@@ -237,7 +243,7 @@ class HybridJointKnobs(Knobs):
     frozen: bool = Field(description="leave the language model as it is; false trains a LoRA beside it")
     lora_r: Positive = Field(description="rank of that LoRA")
     gradient_checkpointing: bool = Field(description="compute the language model's layers again, to save memory")
-    trm_checkpoint: Text = Field(description="folder of a pretrained TRM; empty = a fresh one")
+    trm_checkpoint: Text = Field(description="pretrained TRM, folder or checkpoint_step_N.pt; empty = a fresh one")
     hidden_size: int = Field(ge=32, multiple_of=32, description="width of TRM")
     halt_max_steps: Positive = Field(description="most segments of an attempt")
     mode: Literal["prefix", "carry", "both"] = Field(description="where the text enters TRM: prefix, start, or both")

@@ -152,7 +152,7 @@ class ArcDataset:
         Of a scored task only its own demonstrations may have been seen; of any other task no common pair.
         """
         scored = set(self.scored_ids)
-        check_split([_as_task(i, pairs) for i, pairs in self.pairs.items() if i not in scored], labelled)
+        check_split([as_task(i, pairs) for i, pairs in self.pairs.items() if i not in scored], labelled)
         for task in labelled:
             unknown = set(self.pairs.get(task.id, ())) - set(task.train)
             if unknown:
@@ -179,7 +179,7 @@ def build_arc_dataset(
     pairs: dict[str, list[Pair]] = {}
     for subset in options.subsets:
         if subset != test_set_name:
-            for task in _allowed(read_subset(source, subset, notes), scored, notes):
+            for task in without_overlap(read_subset(source, subset, notes), scored, notes):
                 if _fits(task, max_side, notes):
                     pairs.setdefault(task.id, []).extend(p for p in task.train + task.test if p.output is not None)
     asked = [task for task in (t.without_answers() for t in scored) if _fits(task, max_side, notes)]
@@ -270,7 +270,8 @@ def read_subset(source: str, subset: str, notes: list[str]) -> list[Task]:
     return tasks
 
 
-def _allowed(tasks: Sequence[Task], scored: Sequence[Task], notes: list[str]) -> list[Task]:
+def without_overlap(tasks: Sequence[Task], scored: Sequence[Task], notes: list[str]) -> list[Task]:
+    """Those of `tasks` that share neither id nor pair with a scored one; a note for each of the others."""
     overlap = find_overlap(tasks, scored)
     notes += [f"{task_id}: left out, it overlaps with the scored task {other}" for task_id, other in overlap.items()]
     kept = [task for task in tasks if task.id not in overlap]
@@ -290,5 +291,6 @@ def _inputs(task_id: str, grids: Sequence) -> tuple[Pair, ...]:
     return read_pairs(task_id, {"queries": [{"input": grid} for grid in grids]}, "queries")
 
 
-def _as_task(task_id: str, pairs: Sequence[Pair]) -> Task:
+def as_task(task_id: str, pairs: Sequence[Pair]) -> Task:
+    """Pairs as a task that demonstrates all of them, for the guard."""
     return Task(task_id, tuple(pairs), (Pair(pairs[0].input),))

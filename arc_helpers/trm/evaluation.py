@@ -1,11 +1,8 @@
 """Evaluate a checkpoint on a data folder: answers in every listed view, votes as published, a submission, a score."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from arc_helpers.arc import SubmissionWriter, Task, safe_name
 from arc_helpers.runs import (
@@ -14,7 +11,6 @@ from arc_helpers.runs import (
     choose_device,
     code_fingerprint,
     fingerprint,
-    has_bfloat16,
     output_path,
     resolve_path,
 )
@@ -103,9 +99,7 @@ def _answer(
     for number, (task_id, asked) in enumerate(queries.items(), start=1):
         path = out / "predictions" / f"{safe_name(task_id)}.jsonl"
         if not path.is_file():
-            faster = device != "cpu" and has_bfloat16(device)
-            with torch.autocast(device, torch.bfloat16) if faster else nullcontext():
-                save_predictions(path, predict(model, dataset, queries=asked, **how))
+            save_predictions(path, predict(model, dataset, queries=asked, **how))
             say(f"{number} of {len(queries)} tasks: {task_id}")
         predictions += load_predictions(path)
     return predictions

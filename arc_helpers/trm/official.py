@@ -25,9 +25,11 @@ from arc_helpers.trm.data import (
     DatasetError,
     DatasetOptions,
     Query,
+    as_task,
     build_arc_dataset,
     load_arc_dataset,
     read_subset,
+    without_overlap,
 )
 
 LAYOUTS = ("both", "own", "official")
@@ -87,12 +89,14 @@ def open_dataset(folder: str | Path) -> ArcDataset:
 def load_official_dataset(folder: str | Path) -> ArcDataset:
     """The published folder as a data set whose tasks keep the rows that identifiers.json gives them.
 
-    Without train/ there are the scored tasks alone, which is enough to evaluate. The answers of test_puzzles.json are
-    not read, and test/ serves to check that its rows are what the names and the tasks say. Raises DatasetError.
+    Without train/ there are the scored tasks alone, which is enough to evaluate. The answers of test_puzzles.json serve
+    to leave out training tasks that share a pair with a scored one, as in `build_arc_dataset` (published: they are
+    trained on); test/ serves to check that its rows are what the names and the tasks say. Raises DatasetError.
     """
     folder = resolve_path(folder)
     names = _read_json(folder / "identifiers.json", list)
-    scored = [task.without_answers() for task in official_tasks(folder)]
+    answered = official_tasks(folder)
+    scored = [task.without_answers() for task in answered]
     transforms: dict[str, list[Transform]] = {}
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(names):
@@ -107,7 +111,10 @@ def load_official_dataset(folder: str | Path) -> ArcDataset:
             f"test_puzzles.json ({len(unknown)} of {len(scored)}); the two files are of different builds"
         )
     pairs: dict[str, Sequence[Pair]] = _training_pairs(folder, names) if (folder / "train").is_dir() else {}
-    pairs = {i: p for i, p in pairs.items() if i not in {t.id for t in scored}} | {t.id: t.train for t in scored}
+    others = [as_task(i, p) for i, p in pairs.items() if i not in {task.id for task in scored}]
+    notes: list[str] = []
+    kept = {task.id: pairs[task.id] for task in without_overlap(others, answered, notes)}
+    pairs = kept | {task.id: task.train for task in scored}
     most = max(map(len, transforms.values())) - 1
     options = DatasetOptions(folder.name, ("train", "test"), "test", min(most, MOST_AUGMENTATIONS), 0)
     dataset = ArcDataset(
@@ -115,6 +122,7 @@ def load_official_dataset(folder: str | Path) -> ArcDataset:
         pairs,
         [Query(task.id, i, pair.input) for task in scored for i, pair in enumerate(task.test)],
         {task_id: [transform.name for transform in transforms[task_id]] for task_id in pairs},
+        notes,
         rows={task_id: rows[task_id] for task_id in pairs},
         table_rows=len(names),
     )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from arc_helpers.arc import DIHEDRAL, Transform, as_grid, color_permutation
-from arc_helpers.runs import NO_DEADLINE, Deadline
+from arc_helpers.runs import NO_DEADLINE, Deadline, has_bfloat16
 from arc_helpers.runs.checkpoint import atomic_write_text
 from arc_helpers.trm.batch import Batch
 from arc_helpers.trm.canvas import choose_canvas, place, read
@@ -81,7 +81,8 @@ def predict(
     views, segments: how many (None: the model's halt_max_steps; as published, all of them are run). colors: views
     with new colours, for a model that was trained with them. blank: give no task, the control. every_segment: keep
     what each segment says, not the last alone. deadline: looked at before every batch; what is answered until then
-    is given back. Raises DatasetError for a task that the model has no vector for.
+    is given back. On a GPU products are in bfloat16 where it has that. Raises DatasetError for a task that the model
+    has no vector for.
     """
     asked = dataset.queries if queries is None else queries
     check_known(model, dataset, [query.task_id for query in asked])
@@ -94,12 +95,16 @@ def predict(
         for query in asked
     ]
     was_training, found = model.training, []
+    kind = model.device.type
+    faster = torch.autocast(kind, torch.bfloat16, enabled=kind != "cpu" and has_bfloat16(kind))
     model.eval()
     for part in _parts(_questions(dataset, shown, layout), model.config.prefix_len, batch_tokens):
         if deadline.passed:
             break
         batch = _batch(part, blank).to(model.device)
-        for number, tokens, q in run_segments(model, batch, segments, every_segment):
+        with faster:
+            answers = list(run_segments(model, batch, segments, every_segment))
+        for number, tokens, q in answers:
             for question, row, sure in zip(part, tokens, q, strict=True):
                 grid = _back(row, question.width, question.view)
                 query, view = question.query, question.view.name

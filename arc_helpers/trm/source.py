@@ -59,6 +59,13 @@ class ArcSource:
         }
         self._transforms = _listed(dataset) if augment == "listed" else None
 
+    def steps_of(self, epochs: float, prefix_len: int, batch_tokens: int) -> int:
+        """Steps whose rows have as many positions as all pairs, `epochs` times.
+
+        As the published recipe counts: one augmentation of each pair, and a row counts in every segment that it takes.
+        """
+        return max(1, round(epochs * (self.tokens + self.pairs * prefix_len) / batch_tokens))
+
     def draw(self, cells: int, n: int, generator: torch.Generator) -> Batch:
         """n labelled examples on canvases of so many cells."""
         table = self._tables[cells]

@@ -60,6 +60,7 @@ class TrainConfig:
     log_every: int = 20
     evaluate_every: int = 200
     checkpoint_every: int = 200
+    keep_every: int = 0  # steps after which a checkpoint stays, as <name>_step_<step>.pt; 0 = none does
 
     def __post_init__(self):
         if self.steps is None and self.seconds is None:
@@ -83,7 +84,7 @@ class TrainConfig:
         return warm * (self.min_lr_ratio + (1 - self.min_lr_ratio) * cosine)
 
 
-RESUMABLE = {"steps", "seconds", "log_every", "evaluate_every", "checkpoint_every", "compile"}
+RESUMABLE = {"steps", "seconds", "log_every", "evaluate_every", "checkpoint_every", "keep_every", "compile"}
 RUNNING = ("rows", "loss", "cell_loss", "halt_loss", "exact", "halt_right", "finished", "finished_exact", "segments")
 
 
@@ -169,7 +170,9 @@ class Trainer:
                     self.on_metrics(self.history[-1])
                 sums, window = dict.fromkeys(RUNNING, 0.0), self.clock()
             if self.checkpoint and (over or self.step % self.config.checkpoint_every == 0):
-                self.save()
+                self.save(self.checkpoint)
+            if self.checkpoint and self.config.keep_every and self.step % self.config.keep_every == 0:
+                self.save(self.checkpoint.with_name(f"{self.checkpoint.stem}_step_{self.step}.pt"))
         return {**self.last, "step": self.step, "examples": self.examples, "seconds": self.seconds}
 
     def _one_step(self) -> dict[str, Tensor]:
@@ -239,7 +242,7 @@ class Trainer:
             "seconds": self.seconds,
         }
 
-    def save(self) -> None:
+    def save(self, path: Path) -> None:
         """Write the whole state, atomically; with several ranks, the first writes what all of them hold."""
         own = {
             "generator": self.generator.get_state(),
@@ -264,7 +267,7 @@ class Trainer:
                 "last": self.last,
                 "history": self.history,
             }
-            with sealing(self.checkpoint) as draft:
+            with sealing(path) as draft:
                 torch.save(state, draft)
         self.ranks.wait()
 

@@ -99,11 +99,13 @@ def test_folders_that_do_not_fit(make, tmp_path):
     with pytest.raises(HybridError, match="no joint model there"):
         load_hybrid(tmp_path / "nothing", tiny_lm())
     trm = save_trm(tiny_trm(mixer="mlp", rope="none", canvas_cells=9), tmp_path / "trm")
-    assert load_pretrained(trm, hidden_size=16, canvas_side=3).config.hidden_size == 16
+    said = []
+    assert load_pretrained(trm, 16, 3, halt_max_steps=5, log=said.append).config.halt_max_steps == 5
+    assert said == ["halt_max_steps = 5 as asked; the checkpoint has 2"]
     with pytest.raises(HybridError, match="hidden_size of the TRM is 16, of this run 32"):
-        load_pretrained(trm, hidden_size=32, canvas_side=3)
+        load_pretrained(trm, 32, 3, 2)
     with pytest.raises(HybridError, match="a fixed canvas of 9 cells, canvas_side = 5 needs 25"):
-        load_pretrained(trm, hidden_size=16, canvas_side=5)
+        load_pretrained(trm, 16, 5, 2)
 
 
 def test_rule_sets_keep_apart_what_must_be_apart():

@@ -6,11 +6,22 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from official_files import official_weights, write_folder
 
 from arc_helpers.arc import load_tasks, num_tests_of, validate_submission
 from arc_helpers.runs import read_jsonl
-from arc_helpers.trm import load_arc_dataset, load_predictions, load_trm, score_votes, vote
+from arc_helpers.trm import (
+    load_arc_dataset,
+    load_predictions,
+    load_trm,
+    open_dataset,
+    open_trm,
+    score_votes,
+    vote,
+)
 
+SUBSETS = ("training", "evaluation")
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.notebook
 
@@ -33,20 +44,22 @@ def test_03_trm_pretrain(tmp_path):
     # what it saved can be scored again from outside, with the same result
     dataset = load_arc_dataset(tmp_path / "dataset")
     load_trm(tmp_path / "model", dataset)
+    assert open_trm(tmp_path / "model", dataset)[2:4] == ("tight", False)
     labelled = [task for task in load_tasks("arcagi1/evaluation") if task.id in dataset.scored_ids]
     assert validate_submission(tmp_path / "submission.json", num_tests_of(labelled)) == []
     [two] = score_votes(vote(load_predictions(tmp_path / "predictions.jsonl")), labelled, (2,))
     assert two.task_score == summary["task_score"]
 
 
-def test_03_answers_tasks_whose_answers_are_hidden(tmp_path):
-    for name in ("training", "evaluation"):
-        folder = tmp_path / "source" / name
-        folder.mkdir(parents=True)
-        for task in (task for task in load_tasks(f"arcagi1/{name}") if task.max_side <= 4):
-            shown = task if name == "training" else task.without_answers()
-            (folder / f"{task.id}.json").write_text(json.dumps(shown.to_dict()))
-    summary = run(tmp_path / "run", f"source={tmp_path / 'source'}")
-    assert summary["valid"] and "task_score" not in summary
-    asked = load_tasks(tmp_path / "source" / "evaluation")
-    assert validate_submission(tmp_path / "run" / "submission.json", num_tests_of(asked)) == []
+def test_03_answers_with_a_published_checkpoint_tasks_whose_answers_are_hidden(tmp_path):
+    tasks = {name: {t.id: t.to_dict() for t in load_tasks(f"arcagi1/{name}") if t.max_side <= 4} for name in SUBSETS}
+    asked = dict(list(tasks["evaluation"].items())[:2])
+    hidden = {i: {**t, "test": [{**pair, "output": [[0]]} for pair in t["test"]]} for i, t in asked.items()}
+    names = write_folder(tmp_path / "data", dict(list(tasks["training"].items())[:2]), hidden, num_aug=1)
+    torch.save(official_weights(len(names)), tmp_path / "step_7")
+    (tmp_path / "all_config.yaml").write_text("arch: {H_cycles: 1, L_cycles: 1, halt_max_steps: 1, num_heads: 2}")
+    summary = run(tmp_path / "run", f"data={tmp_path / 'data'}", f"checkpoint={tmp_path / 'step_7'}")
+    assert summary["valid"] and summary["steps"] == 0 and "task_score" not in summary
+    counts = {task_id: len(task["test"]) for task_id, task in asked.items()}
+    assert validate_submission(tmp_path / "run" / "submission.json", counts) == []
+    assert open_trm(tmp_path / "run/model", open_dataset(tmp_path / "data")).layout == "official"

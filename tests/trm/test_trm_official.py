@@ -79,6 +79,15 @@ def test_a_folder_written_by_another_is_read(published):
         assert Transform(seen.k, seen.flip) == (Transform(symmetry % 4, symmetry >= 4))
 
 
+def test_a_training_task_that_shares_a_pair_with_a_scored_one_is_left_out(tmp_path):
+    training, scored = ({t.id: t.to_dict() for t in tasks} for tasks in (TRAINING, EVALUATION))
+    write_folder(tmp_path / "data", training, scored, num_aug=0)
+    dataset = open_dataset(tmp_path / "data")
+    assert "twin" in training and "twin" not in dataset.pairs and dataset.identifier_rows == 6
+    assert dataset.notes == ["twin: left out, it overlaps with the scored task asked1"]
+    dataset.check_guard(EVALUATION)
+
+
 @pytest.mark.parametrize("name", ["step_20", "step_3"])
 def test_votes_are_those_of_a_plain_program(published, tmp_path, name):
     data, run = published

@@ -9,6 +9,7 @@ from trm_models import small_config, small_model
 
 from arc_helpers.runs import sealing
 from arc_helpers.trm.batch import Batch
+from arc_helpers.trm.checkpoint import open_trm
 from arc_helpers.trm.model import TRM
 from arc_helpers.trm.source import ArcSource
 from arc_helpers.trm.train import RESUMABLE, CheckpointError, TrainConfig, Trainer, check_gradient_flow
@@ -142,6 +143,24 @@ def test_the_rate_warms_up_and_is_a_cosine():
     timed = TrainConfig(steps=None, seconds=10.0, warmup_steps=0)
     assert timed.rate(7, 5.0) == pytest.approx(0.5) and timed.rate(7, 12.0) == 0
     assert dataclasses.replace(config, min_lr_ratio=1.0).rate(99) == 1.0  # the published one
+
+
+def test_checkpoints_are_kept_by_their_step(dataset, tmp_path):
+    source = ArcSource(dataset)
+    Trainer(model_for(dataset), source, dataclasses.replace(SIX, keep_every=2), tmp_path / "checkpoint.pt").run()
+    kept = {f"checkpoint_step_{n}.pt" for n in (2, 4, 6)}
+    assert {path.name for path in tmp_path.glob("checkpoint*")} == {"checkpoint.pt", *kept}
+    opened = open_trm(tmp_path / "checkpoint_step_4.pt", dataset)
+    assert (opened.name, opened.layout) == ("checkpoint_step_4", "tight")
+    again = Trainer(model_for(dataset), source, SIX, tmp_path / "checkpoint_step_2.pt")  # one can be gone on from
+    assert again.step == 2
+
+
+def test_epochs_are_positions_of_all_pairs(dataset):
+    source = ArcSource(dataset)
+    positions = source.tokens + 3 * source.pairs
+    assert source.steps_of(10, prefix_len=3, batch_tokens=positions) == 10
+    assert source.steps_of(0.1, prefix_len=3, batch_tokens=10**6) == 1
 
 
 def test_a_run_in_seconds_stops_and_counts_its_earlier_parts(dataset, tmp_path):
