@@ -95,7 +95,7 @@ out_model: str = None  # folder the trained model is written to (default: model/
 # ## Setup
 
 # %%
-from arc_helpers import arc, lm, plot, pretrain, runs
+from arc_helpers import arc, lm, play, plot, pretrain, runs
 
 run = runs.start_notebook("00_base_model", globals())
 config = run.config
@@ -148,13 +148,13 @@ print(f"{len(RULES)} rule families")
 picture
 
 # %% [markdown]
-# The whole gallery goes to `figures/rules_all.png`. Here a task of every family can be browsed by size and colours; can you
-# tell the rule?
+# The whole gallery goes to `figures/rules_all.png`. Here is a task of every family to play with: solve
+# some, or draw one of your own; can you tell the rule?
 
 # %%
 everything = [(f"{name}", grid) for name, pair in pairs for grid in (pair.input, pair.output)]
 run.log.figure(plot.plot_gallery(everything, scale=0.4), "rules_all")
-plot.explore_tasks(tasks)
+play.open_playground(tasks)
 
 # %% [markdown]
 # ## 3 · The model

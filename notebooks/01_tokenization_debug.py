@@ -65,7 +65,7 @@ max_tokens_show: int = None  # rows of the token table
 # `start` checks every parameter before anything is loaded, and says where it runs, in which number format, and why.
 
 # %%
-from arc_helpers import arc, lm, plot, runs
+from arc_helpers import arc, lm, play, plot, runs
 
 run = runs.start_notebook("01_tokenization_debug", globals())
 config = run.config
@@ -294,11 +294,11 @@ plot.explore_augmentations(task)
 
 # %% [markdown]
 # And all tasks of all sets, by largest side, number of colours and number of demonstrations; `task_id` takes any of them
-# (with `problem_path` naming its set). They are shown without their answers: solve a few.
+# (with `problem_path` naming its set). No answer is shown before you ask for it: solve a few.
 
 # %%
 sets = [f"{edition}/{part}" for edition in ("arcagi1", "arcagi2") for part in ("training", "evaluation")]
-plot.explore_tasks({name: [task.without_answers() for task in arc.load_tasks(name)] for name in sets})
+play.open_playground({name: arc.load_tasks(name) for name in sets})
 
 # %% [markdown]
 # ## Results

@@ -101,7 +101,7 @@ trust_remote_code: bool = None  # run Python code found in the model folder
 # ## Setup
 
 # %%
-from arc_helpers import arc, lm, plot, runs, ttt
+from arc_helpers import arc, lm, play, plot, runs, ttt
 
 run = runs.start_notebook("02_multilora_ttt", globals())
 config = run.config
@@ -410,12 +410,13 @@ picture
 # control: the same base, the same views, no training.
 
 # %%
+base_results = {}
 if config.control and not deadline.passed:
     control_log = runs.RunLog(run.out_dir / "control", "control", profile, run.seed, config, run.device)
     control_writer = arc.SubmissionWriter(control_log.out_dir / "submission.json", num_tests)
     nothing = {"steps": 0, "group_steps": 0, "joint_steps": 0, "form": "in_context"}
     untrained = ttt.settings_from(config.model_copy(update=nothing), run.seed)
-    ttt.solve_tasks(base, tasks, untrained, control_log, control_writer, **options)
+    base_results = ttt.solve_tasks(base, tasks, untrained, control_log, control_writer, **options)
 
 # %% [markdown]
 # The answers, and the two scores. A task that could not be read, or that has no solution, counts as not solved: the score
@@ -457,10 +458,14 @@ for task in answered:
 plot.plot_prediction(*drawn[0]) if drawn else "no task was answered"
 
 # %% [markdown]
-# All of them to step through:
+# All of them to play with: solve one yourself, then *Show answers* puts yours beside those of the base and of its adapter.
 
 # %%
-plot.explore_predictions(drawn) if drawn else None
+said = {
+    who: {name: result.attempts for name, result in found.items()}
+    for who, found in (("base", base_results), ("adapter", results))
+}
+play.open_playground(answered, said) if answered else None
 
 # %% [markdown]
 # And their candidate walls, now with the truth. Was it ever proposed? Did it get more votes than the others, or a higher

@@ -89,7 +89,7 @@ out_model: str = None  # folder the ARC model is written to (default: model/ in 
 import numpy as np
 import torch
 
-from arc_helpers import arc, plot, runs, trm
+from arc_helpers import arc, play, plot, runs, trm
 from arc_helpers.plot import trm as pictures
 
 run = runs.start_notebook("03_trm_pretrain", globals())
@@ -502,10 +502,10 @@ for task, answered, truth in shown[:4]:
 plot.plot_prediction(*shown[0])
 
 # %% [markdown]
-# The others, to step through:
+# The others, to play with: solve one yourself, then *Show answers*.
 
 # %%
-plot.explore_predictions(shown)
+play.open_playground(nearest, {"TRM": attempts})
 
 # %% [markdown]
 # ## 8 · Saved

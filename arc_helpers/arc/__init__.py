@@ -12,6 +12,7 @@ from arc_helpers.arc.benchmark import Benchmark, load_benchmark, score_benchmark
 from arc_helpers.arc.convert import concept_arc, re_arc
 from arc_helpers.arc.grid import (
     ARC_COLORS,
+    ARCPRIZE_COLORS,
     MAX_SIDE,
     GridDiff,
     GridError,
@@ -40,6 +41,7 @@ __all__ = [
     "load_benchmark",
     "score_benchmark",
     "ARC_COLORS",
+    "ARCPRIZE_COLORS",
     "DIHEDRAL",
     "FALLBACK",
     "GridDiff",

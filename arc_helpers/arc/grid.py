@@ -19,6 +19,19 @@ ARC_COLORS: tuple[str, ...] = (
     "#7FDBFF",
     "#870C25",
 )
+#: those that arcprize.org draws with
+ARCPRIZE_COLORS: tuple[str, ...] = (
+    "#000000",
+    "#1E93FF",
+    "#F93C31",
+    "#4FCC30",
+    "#FFDC00",
+    "#999999",
+    "#E53AA3",
+    "#FF851B",
+    "#87D8F1",
+    "#921231",
+)
 
 _SIZES = f"allowed are 1×1 to {MAX_SIDE}×{MAX_SIDE}"
 _CELLS = "allowed are the integers 0 to 9"

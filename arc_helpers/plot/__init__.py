@@ -8,9 +8,7 @@ from arc_helpers.plot.curves import plot_curve, plot_losses
 from arc_helpers.plot.explorers import (
     explore_augmentations,
     explore_candidates,
-    explore_predictions,
     explore_segments,
-    explore_tasks,
     explore_tokens,
 )
 from arc_helpers.plot.grids import (
@@ -43,9 +41,7 @@ __all__ = [
     "explore_augmentations",
     "explore_candidates",
     "explore_pictures",
-    "explore_predictions",
     "explore_segments",
-    "explore_tasks",
     "explore_tokens",
     "plot_before_after",
     "plot_candidates",

@@ -9,7 +9,6 @@ try:
         Dropdown,
         HBox,
         Image,
-        IntRangeSlider,
         IntSlider,
         Layout,
         SelectionSlider,
@@ -45,7 +44,7 @@ except ImportError:
             if value is not None:
                 self.value = value
 
-    HTML = Checkbox = HBox = Image = IntRangeSlider = IntSlider = Layout = Text = VBox = Widget  # type: ignore
+    HTML = Checkbox = HBox = Image = IntSlider = Layout = Text = VBox = Widget  # type: ignore
     Dropdown = SelectionSlider = _Selection  # type: ignore
 
 __all__ = [
@@ -55,7 +54,6 @@ __all__ = [
     "Dropdown",
     "HBox",
     "Image",
-    "IntRangeSlider",
     "IntSlider",
     "Layout",
     "SelectionSlider",

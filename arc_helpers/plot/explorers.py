@@ -1,4 +1,4 @@
-"""Explorers: tasks, augmentations, predictions, candidates, tokens and the segments of a recursion, by slider.
+"""Explorers: augmentations, candidates, tokens and the segments of a recursion, by slider.
 
 Each wraps a plotting function of this package; where there is no front end it returns that function's picture.
 """
@@ -7,16 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
-import numpy as np
-
 from arc_helpers.arc import Task, Transform, color_permutation
 from arc_helpers.plot.candidates import Answer, plot_candidates
-from arc_helpers.plot.controls import Checkbox, Dropdown, IntRangeSlider, IntSlider, SelectionSlider
-from arc_helpers.plot.grids import plot_prediction, plot_round_trip, plot_task
+from arc_helpers.plot.controls import Checkbox, Dropdown, IntSlider, SelectionSlider
+from arc_helpers.plot.grids import plot_round_trip
 from arc_helpers.plot.picture import Picture
 from arc_helpers.plot.tokens import plot_tokens, token_table
 from arc_helpers.plot.trm import plot_segment
-from arc_helpers.plot.widgets import Explorer, digits_box, explore, note, stepper
+from arc_helpers.plot.widgets import Explorer, digits_box, explore, stepper
 
 
 class Encoded(Protocol):
@@ -24,49 +22,6 @@ class Encoded(Protocol):
 
     input_ids: Sequence[int]
     labels: Sequence[int]
-
-
-def measures(task: Task) -> dict[str, int]:
-    """What the task browser filters by: largest side, number of colours, demonstrations; of what one may look at."""
-    seen = [pair.input for pair in task.train + task.test] + [pair.output for pair in task.train]
-    colors = np.unique(np.concatenate([grid.ravel() for grid in seen]))
-    return {"side": task.max_side, "colors": len(colors), "pairs": len(task.train)}
-
-
-def explore_tasks(tasks: Sequence[Task] | Mapping[str, Sequence[Task]]) -> Explorer | Picture:
-    """Browse tasks, or several named sets of them, by largest side, number of colours and of demonstrations."""
-    sets = tasks if isinstance(tasks, Mapping) else {"tasks": tasks}
-    if not all(sets.values()) or not sets:
-        raise ValueError("nothing to explore: no task was given")
-    measured = lru_cache(maxsize=None)(lambda name: [(task, measures(task)) for task in sets[name]])
-    limits = {"side": (1, 30), "colors": (1, 10), "pairs": (1, 10)}
-    names = {"side": "largest side", "colors": "colours", "pairs": "demos"}
-    ranges = {
-        name: IntRangeSlider(value=(low, high), min=low, max=high, description=names[name], continuous_update=False)
-        for name, (low, high) in limits.items()
-    }
-    which = Dropdown(description="set", options=list(sets))
-    several = {"set": which} if len(sets) > 1 else {}
-
-    @lru_cache(maxsize=1)
-    def matching(name: str, **wanted: tuple[int, int]) -> list[Task]:
-        return [t for t, has in measured(name) if all(low <= has[k] <= high for k, (low, high) in wanted.items())]
-
-    def found() -> list[Task]:
-        return matching(which.value, **{name: control.value for name, control in ranges.items()})
-
-    def draw(task: int, digits: bool, **_: Any) -> Picture:
-        return plot_task(found()[task], digits=digits) if found() else note("No task matches: widen a range.")
-
-    def filter_again(_change: Any) -> None:
-        matches = [(f"{one.id} ({i} of {len(found())})", n) for n, (i, one) in enumerate(enumerate(found(), 1))]
-        chosen.options = matches or [("no task matches", 0)]
-
-    chosen = stepper("task", ["…"])
-    filter_again(None)
-    for control in (which, *ranges.values()):
-        control.observe(filter_again, names="value")  # before the explorer's own, which then finds a task
-    return explore({**several, **ranges, "task": chosen, "digits": digits_box()}, draw)
 
 
 def explore_augmentations(task: Task) -> Explorer | Picture:
@@ -87,17 +42,6 @@ def explore_augmentations(task: Task) -> Explorer | Picture:
         "digits": digits_box(),
     }
     return explore(controls, draw)
-
-
-def explore_predictions(
-    results: Sequence[tuple[Task, Sequence[Sequence], Sequence | None]],
-) -> Explorer | Picture:
-    """Step through predictions: each result is what `plot_prediction` takes: task, attempts, truth."""
-
-    def draw(task: int, digits: bool) -> Picture:
-        return plot_prediction(*results[task], digits=digits)
-
-    return explore({"task": stepper("task", [result[0].id for result in results]), "digits": digits_box()}, draw)
 
 
 def explore_candidates(

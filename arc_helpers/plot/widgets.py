@@ -1,9 +1,9 @@
 """Controls around a plotting function. Without a front end there is its first picture instead."""
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from arc_helpers.plot.beside import LIVE, show_beside
 from arc_helpers.plot.controls import (
     HAS_WIDGETS,
     HTML,
@@ -15,7 +15,7 @@ from arc_helpers.plot.controls import (
     VBox,
     Widget,
 )
-from arc_helpers.plot.picture import INK, Picture
+from arc_helpers.plot.picture import Picture
 from arc_helpers.runs.env import detect
 
 WIDE = Layout(width="30em")  # a slider with room for a name beside it
@@ -46,19 +46,16 @@ class Explorer(VBox):
         self._drawn: dict[str, Any] | None = None
         knobs = HBox([*controls.values(), self.status], layout=Layout(flex_flow="row wrap"))
         super().__init__([knobs, self.picture, *([self.table] if table else [])])
+        self.add_class(LIVE)
         for control in controls.values():
             control.observe(self._refresh, names="value")
         self._refresh()
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        """The widget, and beside it the picture as it is: what a saved notebook, plain papermill, nbconvert or a viewer
-        without a kernel can show."""
-        bundle = super()._repr_mimebundle_(**options)
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
+    def _ipython_display_(self) -> None:
         names = ", ".join(f"{name}: {value}" for name, value in (self._drawn or {}).items())
-        data["text/plain"] = f"A picture with controls ({names})"
-        data["image/png"] = base64.b64encode(self.picture.value).decode()
-        return bundle
+        bundle = super()._repr_mimebundle_()
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        show_beside(data, self.picture.value, f"A picture with controls ({names})")
 
     def _refresh(self, _change: Any = None) -> None:
         values = {name: control.value for name, control in self.controls.items()}
@@ -106,10 +103,3 @@ def stepper(what: str, names: Sequence[str]) -> SelectionSlider:
 def digits_box() -> Checkbox:
     """Whether cells show their number, for readers who cannot tell the colours apart."""
     return Checkbox(description="digits", value=False)
-
-
-def note(text: str) -> Picture:
-    """A picture of a line of text, where there is nothing else to draw."""
-    picture = Picture(figsize=(8, 0.5))
-    picture.text(0.01, 0.5, text, color=INK, va="center")
-    return picture

@@ -153,7 +153,9 @@ def test_the_story_is_told_in_prose(notebook):
 def test_there_is_something_to_move(path, notebook):
     """A reader finds a slider in every notebook; what it does is tested in a browser."""
     sources = "".join(cell.source for cell in code(notebook))
-    assert re.search(r"\b(plot|memory|liza|pictures)\.explore_\w+\(", sources), f"{path.stem} has no explorer"
+    assert re.search(r"\b(plot|memory|liza|pictures)\.explore_\w+\(|play\.open_playground\(", sources), (
+        f"{path.stem} has no explorer"
+    )
 
 
 def test_times_are_told_for_three_machines(notebook):

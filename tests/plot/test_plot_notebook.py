@@ -10,13 +10,13 @@ import pytest
 SETUP = """\
 import numpy as np
 from arc_helpers.arc import Pair, Task
-from arc_helpers.plot import explore_tasks, plot_losses, plot_task, token_table
+from arc_helpers.plot import explore_augmentations, plot_losses, plot_task, token_table
 task = Task("little", (Pair([[1]], [[2]]),), (Pair([[3]]),))
 """
 PICTURES = {
     "last expression": "plot_task(task)",
     "layout engine": "plot_losses(np.ones((3, 2)))",
-    "explorer without a front end": "explore_tasks([task])",
+    "explorer without a front end": "explore_augmentations(task)",
     "displayed": "display(plot_task(task))",
     "assigned, then shown": "figure = plot_task(task)\nfigure",
     "after pyplot": "import matplotlib.pyplot as plt\nplot_task(task)",
@@ -75,9 +75,9 @@ def test_plain_papermill_leaves_a_picture_beside_the_widget(tmp_path, monkeypatc
     """Nothing says that nobody watches: the widget is there, and the picture with it."""
     for name in ("ARC_HEADLESS", "PYTEST_VERSION", "MPLBACKEND"):
         monkeypatch.delenv(name, raising=False)
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SETUP + "explore_tasks([task])")])
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SETUP + "explore_augmentations(task)")])
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, tmp_path / "in.ipynb")
     executed = papermill.execute_notebook(tmp_path / "in.ipynb", None, cwd=tmp_path, progress_bar=False)
-    (data,) = [output["data"] for output in executed.cells[-1].outputs if "data" in output]
-    assert {"image/png", "application/vnd.jupyter.widget-view+json", "text/plain"} <= set(data)
+    picture, widget = [output["data"] for output in executed.cells[-1].outputs if "data" in output]
+    assert "data:image/png;base64," in picture["text/html"] and "application/vnd.jupyter.widget-view+json" in widget

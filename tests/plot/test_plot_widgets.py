@@ -11,15 +11,12 @@ from arc_helpers.plot import (
     explore_augmentations,
     explore_candidates,
     explore_pictures,
-    explore_predictions,
     explore_segments,
-    explore_tasks,
     explore_tokens,
     plot_pair,
     plot_task,
     widgets,
 )
-from arc_helpers.plot import explorers as explorers_module
 
 
 @pytest.fixture(params=[False, True], ids=["live", "headless"])
@@ -30,15 +27,10 @@ def headless(request, monkeypatch) -> bool:
 
 def explorers(task) -> dict:
     """Every explorer, with a change for each of its knobs."""
-    other = type(task)("other", task.train[:1], task.test[:1])
     symbols = [*"0123456789", "\n"]
     encoded = [
         SimpleNamespace(input_ids=[1, 10, 2], labels=[-100, -100, 2]),
         SimpleNamespace(input_ids=[3] * 60, labels=[-100] * 50 + [3] * 10),
-    ]
-    results = [
-        (task, [([[0]], [[9, 0, 4]])] * 2, task.answers()),
-        (other.without_answers(), [([[0]], [[1]])], None),
     ]
     answers = [
         SimpleNamespace(grid=[[9, 0, 4]], votes=2, logprob=-0.1, views=("r0", "r1"), product=-0.5),
@@ -49,16 +41,10 @@ def explorers(task) -> dict:
     segments = ([[1, 2]], [[[1, 0]], [[2, 1]]], [0.1, 0.9], latents, [[2, 1]])
     likely = {"base": [[-1.0], [-2.0] * 10], "adapter": [[-0.1], [-0.2] * 10]}
     return {
-        "tasks": (
-            lambda: explore_tasks([task, other]),
-            {"task": 1, "digits": True, "pairs": (2, 10), "side": (9, 30)},
-        ),
-        "sets": (lambda: explore_tasks({"a": [task], "b": [other]}), {"set": "b"}),
         "augmentations": (
             lambda: explore_augmentations(task),
             {"pair": 1, "rotation": 2, "flip": True, "colors": 7, "digits": True},
         ),
-        "predictions": (lambda: explore_predictions(results), {"task": 1, "digits": True}),
         "candidates": (lambda: explore_candidates(walls), {"test": 1, "digits": True}),
         "segments": (lambda: explore_segments(*segments), {"segment": 2, "digits": True}),
         "pictures": (
@@ -72,9 +58,7 @@ def explorers(task) -> dict:
     }
 
 
-@pytest.mark.parametrize(
-    "name", ["tasks", "sets", "augmentations", "predictions", "candidates", "segments", "pictures", "tokens"]
-)
+@pytest.mark.parametrize("name", ["augmentations", "candidates", "segments", "pictures", "tokens"])
 def test_every_knob_changes_the_picture(task, headless, name):
     explore, changes = explorers(task)[name]
     explorer = explore()
@@ -91,33 +75,18 @@ def test_every_knob_changes_the_picture(task, headless, name):
 
 
 @pytest.mark.parametrize("headless", [False], indirect=True)
-def test_filters_leave_the_tasks_that_match(task, headless):
-    other = type(task)("other", task.train[:1], task.test[:1])
-    explorer = explore_tasks([task, other])
-    chosen = explorer.controls["task"]
-    shown = lambda: [name for name, _ in chosen.options]  # noqa: E731
-    assert shown() == ["little (1 of 2)", "other (2 of 2)"]
-    explorer.controls["pairs"].value = (1, 1)
-    assert shown() == ["other (1 of 1)"] and explorer.picture.value == plot_task(other).to_png()
-    explorer.controls["colors"].value = (9, 10)
-    assert shown() == ["no task matches"] and chosen.value == 0
-    explorer.controls["pairs"].value = (1, 10)
-    # colours 0 to 3 in the demonstrations, 4 to 9 in the test inputs; `other` has one demonstration and one test
-    assert shown() == ["little (1 of 1)"]
-
-
-@pytest.mark.parametrize("headless", [False], indirect=True)
-def test_one_picture_a_change_and_none_when_it_is_interrupted(task, headless, monkeypatch):
+def test_no_picture_when_it_is_interrupted(task, headless):
     drawn = []
-    monkeypatch.setattr(explorers_module, "plot_task", lambda task, digits: drawn.append(task.id) or plot_task(task))
-    explorer = explore_tasks([task, type(task)("other", task.train[:1], task.test[:1])])
-    explorer.controls["task"].value = 1
-    explorer.controls["pairs"].value = (2, 10)  # which turns the other knob back to 0, too
-    assert drawn == ["little", "other", "little"]
 
+    def draw() -> Picture:
+        if drawn:
+            raise KeyboardInterrupt
+        drawn.append("one")
+        return plot_task(task)
+
+    explorer = explore_pictures({"one": draw, "two": draw})
     before = explorer.picture.value
-    monkeypatch.setattr(explorers_module, "plot_task", interrupted)
-    explorer.controls["digits"].value = True
+    explorer.controls["picture"].value = 1
     assert explorer.picture.value == before and explorer.status.value.startswith("stopped")
 
 
@@ -131,15 +100,6 @@ def test_it_says_that_it_draws(task):
     explorer = Explorer({"digits": widgets.digits_box()}, draw)
     explorer.controls["digits"].value = True
     assert seen == ["", widgets.BUSY] and explorer.status.value == ""
-
-
-def interrupted(*_, **__):
-    raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("headless", [False], indirect=True)
-def test_the_first_picture_is_the_plain_function_s(task, headless):
-    assert explore_tasks([task]).picture.value == plot_task(task).to_png()
 
 
 @pytest.mark.parametrize("headless", [False], indirect=True)
@@ -165,5 +125,5 @@ def test_the_token_table_starts_where_the_slider_says(task, headless):
 
 @pytest.mark.parametrize("headless", [False], indirect=True)
 def test_nothing_to_explore_is_said(headless):
-    with pytest.raises(ValueError, match="nothing to explore: no task was given"):
-        explore_tasks([])
+    with pytest.raises(ValueError, match="nothing to explore: no picture was given"):
+        explore_pictures({})
