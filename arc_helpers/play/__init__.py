@@ -47,4 +47,8 @@ def open_playground(
 def _picture(task: Task, answers: Answers) -> Picture:
     """A task; or, where models have answered it, the answers of the last of them."""
     said = [own[task.id] for own in answers.values() if task.id in own]
-    return plot_prediction(task, said[-1], task.answers() if task.has_answers else None) if said else plot_task(task)
+    return (
+        plot_prediction(task, said[-1], task.answers() if task.has_answers else None)
+        if said
+        else plot_task(task.without_answers())
+    )

@@ -139,6 +139,19 @@ def save(page: Page) -> None:
     page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
 
 
+def saved_widgets(notebook: Path) -> tuple[int, int]:
+    """How many widgets a notebook's file holds, and before how many of them a picture with an alternative text."""
+    widgets = beside = 0
+    for cell in json.loads(notebook.read_text())["cells"]:
+        bundles = [output.get("data", {}) for output in cell.get("outputs", [])]
+        for before, bundle in zip([{}, *bundles], bundles, strict=False):
+            if "application/vnd.jupyter.widget-view+json" in bundle:
+                widgets += 1
+                text = "".join(before.get("text/html", ""))
+                beside += bool(re.search('<img alt="[^"]{10,}" src="data:image/png;base64,', text))
+    return widgets, beside
+
+
 def run_all(page: Page, seconds: float) -> dict:
     """Run all cells; returns the last state: cells run, and their errors."""
     page.evaluate(f"() => {{ ({RUN_ALL})(); }}")  # the promise is not waited for: cells are watched instead

@@ -27,7 +27,8 @@ def ask(playground, what, **values):
 
 
 def test_without_a_front_end_it_is_a_picture():
-    assert isinstance(play.open_playground([TASK]), Picture)
+    picture = play.open_playground([TASK])
+    assert isinstance(picture, Picture) and len(picture.axes) == 6 and len(picture.axes[-1].images) == 0, "no answer"
     answered = play.open_playground([TASK], {"base": {"little": [([[6]], [[0]])]}})
     assert "attempt 1 · 1×1\n✓ solved" in [ax.get_title() for ax in answered.axes]
     with pytest.raises(TaskError, match="nothing to play with: no task was given"):
