@@ -83,7 +83,7 @@ class Playground(anywidget.AnyWidget):
             rows = list(dict.fromkeys(tuple(_rows(grid)) for grid in own.get(task.id, [()] * (test + 1))[test]))
             told += [(name if len(rows) == 1 else f"{name}, attempt {i}", row) for i, row in enumerate(rows, 1)]
         truth = task.test[test].output
-        told += [("truth", _rows(truth))] if truth is not None else []
+        told += [("truth", tuple(_rows(truth)))] if truth is not None else []
         return {"answers": told, "said": "" if truth is not None else "the answer is not known here"}
 
     def _open(self, asked: Mapping[str, Any]) -> dict[str, Any]:
