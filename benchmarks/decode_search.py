@@ -30,9 +30,8 @@ from arc_helpers.ttt.group import new_model
 from arc_helpers.ttt.grouping import length_groups, training_length
 from arc_helpers.ttt.multilora import MultiLoRAModel
 from arc_helpers.ttt.pools import encode_pool, views_of
-from arc_helpers.ttt.score import score_answers
+from arc_helpers.ttt.ranking import Candidate, product_of_experts, same_size_first, score_answers, two_attempts, vote
 from arc_helpers.ttt.search import answers_with_lora
-from arc_helpers.ttt.select import Candidate, product_of_experts, same_size_first, two_attempts, vote
 from arc_helpers.ttt.settings import settings_from
 from arc_helpers.ttt.trainer import train_multi_lora
 

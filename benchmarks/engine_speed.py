@@ -34,7 +34,7 @@ from arc_helpers.ttt.merged import merged_losses, merged_weights
 from arc_helpers.ttt.multilora import MultiLoRAModel
 from arc_helpers.ttt.pools import encode_pool
 from arc_helpers.ttt.reading import Reading, RoomyLayer
-from arc_helpers.ttt.result import TaskResult
+from arc_helpers.ttt.results import TaskResult
 from arc_helpers.ttt.settings import TTTSettings
 from arc_helpers.ttt.trainer import Job, MultiLoraTrainer
 

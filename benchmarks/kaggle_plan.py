@@ -18,7 +18,7 @@ from arc_helpers.kaggle.planner import groups_of, measure
 from arc_helpers.lm import load_causal_lm
 from arc_helpers.runs import RunLog, choose_device, resolve
 from arc_helpers.ttt import settings_from, solve_tasks
-from arc_helpers.ttt.pace import forecast, size_of
+from arc_helpers.ttt.budget import forecast, size_of
 
 N, CALIBRATE, BOUND = 12, 4, 0.20
 

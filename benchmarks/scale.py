@@ -26,9 +26,9 @@ from arc_helpers.arc import Pair, SubmissionWriter, Task, load_tasks, num_tests_
 from arc_helpers.kaggle.planner import GPUS, KNOWN, estimate, groups_of, room_on
 from arc_helpers.lm.prompt_form import FORMS
 from arc_helpers.runs import HOST, ConfigError, Deadline
+from arc_helpers.ttt.budget import forecast, size_of
 from arc_helpers.ttt.memory import adapter_numbers
-from arc_helpers.ttt.pace import forecast, size_of
-from arc_helpers.ttt.result import TaskResult
+from arc_helpers.ttt.results import TaskResult
 from arc_helpers.ttt.settings import TTTSettings
 
 TASKS, CARDS, MAX_LEN = 100_000, 64, 4096

@@ -74,7 +74,6 @@ joint_steps: int = None  # steps in which a copy of the base learns all tasks to
 form: str = None  # how a task is put: in_context, pairs (single pairs behind a token of the task) or both
 patience: int = None  # steps without a new lowest loss after which an adapter has learned enough; 0 = all steps
 grouping: str = None  # what tasks that train together share: length, size, palette, family or random (nothing)
-group_steps: int = None  # steps of one adapter on all tasks of a group before it is split into one a task; 0 = none
 group_tokens: int = None  # padded tokens that a group may have; 0 = no limit
 tokens_at_once: int = None  # padded tokens that go through the model at once; None = what the memory holds
 activation_checkpointing: str = None  # auto, on or off: compute layers again in backward, to save memory
@@ -87,9 +86,7 @@ control: bool = None  # also answer without training, to compare with
 frontier: int = None  # tasks on which the depths are compared before the run; 0 = none
 
 max_len: int = None  # longest sequence, in tokens
-quantization: str = None  # none or 4bit: how the base is loaded
-quant_type: str = None  # nf4 or fp4
-double_quant: bool = None  # quantise the 4-bit scales, too
+quantization: str = None  # none, 4bit or 4bit-fp4: how the base is loaded
 cache_gib: float = None  # memory that keeps what frozen layers compute, in GiB
 cache_disk_gib: float = None  # disk that keeps what memory does not, in GiB
 workers: int = None  # GPUs (or CPU processes) that solve groups; from 2 on by Ray
@@ -156,8 +153,6 @@ base = lm.load_causal_lm(
     start_adapter=config.start_adapter,
     prompt_form=config.prompt_form,
     quantization=config.quantization,
-    quant_type=config.quant_type,
-    double_quant=config.double_quant,
     max_len=config.max_len,
     trust_remote_code=config.trust_remote_code,
     trim_vocab=True,
@@ -414,7 +409,7 @@ base_results = {}
 if config.control and not deadline.passed:
     control_log = runs.RunLog(run.out_dir / "control", "control", profile, run.seed, config, run.device)
     control_writer = arc.SubmissionWriter(control_log.out_dir / "submission.json", num_tests)
-    nothing = {"steps": 0, "group_steps": 0, "joint_steps": 0, "form": "in_context"}
+    nothing = {"steps": 0, "joint_steps": 0, "form": "in_context"}
     untrained = ttt.settings_from(config.model_copy(update=nothing), run.seed)
     base_results = ttt.solve_tasks(base, tasks, untrained, control_log, control_writer, **options)
 

@@ -22,7 +22,7 @@ lr: float | None = None
 max_side: int | None = None
 max_len: int | None = None
 task_ids: str | None = None  # ids, "a,b"
-double_quant: bool | None = None
+use_rslora: bool | None = None
 """
 FAIL = """\
 import os, sys, time
@@ -35,7 +35,7 @@ if steps == 15:
 """
 START = """\
 from arc_helpers.runs import start
-knobs = dict(k=k, steps=steps, lr=lr, max_side=max_side, task_ids=task_ids, double_quant=double_quant)
+knobs = dict(k=k, steps=steps, lr=lr, max_side=max_side, task_ids=task_ids, use_rslora=use_rslora)
 run = start("02_multilora_ttt", profile=profile, seed=seed, out_dir=out_dir, max_len=max_len, **knobs)
 """
 FINISH = """\
@@ -99,7 +99,7 @@ def test_help_of_a_notebook_is_its_parameters_cell(cli):
         (
             ["02", "--stepz", "3"],
             "multilora_ttt.stepz = 3: unknown; did you mean steps? allowed: profile, seed, out_dir, k, steps, "
-            "lr, max_side, max_len, task_ids, double_quant",
+            "lr, max_side, max_len, task_ids, use_rslora",
         ),
         (["02", "k"], "k: must be name=value or --name value"),
         (["09"], "notebook = 09: must be one of 01_tokenization_debug, 02_multilora_ttt"),
@@ -140,7 +140,7 @@ def test_values_get_the_notebooks_types(cli, notebooks):
         "k": "2",
         "lr": "1e-4",
         "task_ids": "00576224",
-        "double_quant": "no",
+        "use_rslora": "no",
         "max_side": "0",
         "seed": "7",
     }
@@ -148,7 +148,7 @@ def test_values_get_the_notebooks_types(cli, notebooks):
         "k": 2,
         "lr": 1e-4,
         "task_ids": "00576224",
-        "double_quant": False,
+        "use_rslora": False,
         "max_side": 0,  # lifts the profile's limit; None would mean the profile's value
         "seed": 7,
     }

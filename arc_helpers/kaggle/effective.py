@@ -91,7 +91,7 @@ def forecast_line(kernel: Kernel) -> str:
     tasks = list(islice(cycle([task.without_answers() for task in load_tasks(LIKE)]), HIDDEN_TASKS))
     groups = groups_of(tasks, settings.k, form, config.max_len)
     sizes = [[size_of(task, form, config.max_len) for task in group] for group in groups]
-    seconds = forecast(sizes, settings, estimate(GPUS[sheet], base, config.quantization == "4bit")) / cards
+    seconds = forecast(sizes, settings, estimate(GPUS[sheet], base, config.quantization != "none")) / cards
     limit = kernel.hours * 3600 - RESERVE
     verdict = "fits" if seconds <= limit else "DOES NOT FIT: steps and views will be cut"
     what = f"{HIDDEN_TASKS} tasks like {LIKE} on {cards} × {sheet}, by data sheets"

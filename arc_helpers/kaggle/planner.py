@@ -1,6 +1,6 @@
 """Before a run: which K, steps, views and search bound fit into the hours, by measured costs or by a GPU's data sheet.
 
-The run itself plans again before every group with the same arithmetic (`arc_helpers.ttt.pace`).
+The run itself plans again before every group with the same arithmetic (`arc_helpers.ttt.budget`).
 """
 
 import dataclasses
@@ -17,9 +17,9 @@ from arc_helpers.kaggle.submission_mode import RESERVE
 from arc_helpers.lm.memory import GIB, Base, parameters_in
 from arc_helpers.lm.prompt_form import FORMS, PromptForm
 from arc_helpers.runs import ConfigError, resolve, resolve_path
+from arc_helpers.ttt.budget import SEARCH, Costs, Size, best_fit, fit_costs, forecast, lesser, size_of, work
 from arc_helpers.ttt.grouping import length_groups, training_length
 from arc_helpers.ttt.memory import SHARE, Choice, Footprint, adapter_numbers, choose
-from arc_helpers.ttt.pace import SEARCH, Costs, Size, best_fit, fit_costs, forecast, lesser, size_of, work
 from arc_helpers.ttt.settings import TTTSettings, settings_from
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def plan_lines(
     if gpu.upper() == "CPU" and not calibrate:
         raise ConfigError("gpu = CPU: has no data sheet: --calibrate 4 measures on this machine")
     public = [task.without_answers() for task in load_tasks(data)]
-    four_bit, room = config.quantization == "4bit", None
+    four_bit, room = config.quantization != "none", None
     four_bit = four_bit or (not calibrate and base.parameters > 2e9)
     if calibrate:
         costs, how = _calibrated(config, settings, public, calibrate)

@@ -57,7 +57,7 @@ def parameters(
         limit, why = commit_minutes * 60, "not the scored rerun: a short run of the same plumbing"
     if not asked.get("deadline_seconds") or limit < asked["deadline_seconds"]:
         chosen["deadline_seconds"] = (limit, why)
-    if asked.get("quantization") == "4bit" and importlib.util.find_spec("bitsandbytes") is None:
+    if asked.get("quantization") not in (None, "none") and importlib.util.find_spec("bitsandbytes") is None:
         chosen["quantization"] = ("none", "bitsandbytes is absent: 16 bits a weight instead of 4")
     model = asked.get("model_dir")
     if model and not resolve_path(model).is_dir():

@@ -15,7 +15,7 @@ from arc_helpers.liza.repair import LizaError, check_mode, check_versions, repai
 from arc_helpers.liza.schedule import set_mag_weight
 from arc_helpers.lm.door import check_finite, check_names, open_config, open_folder, open_model, without_progress_bars
 from arc_helpers.lm.folder import ModelFolder
-from arc_helpers.lm.loading import DTYPES, avoid_traps_of_4bit_on_a_cpu, bitsandbytes_config
+from arc_helpers.lm.loading import DTYPES, QUANTIZATIONS, avoid_traps_of_4bit_on_a_cpu, bitsandbytes_config
 from arc_helpers.runs import choose_device
 
 ARCHITECTURES = ("llama", "qwen2")
@@ -32,8 +32,6 @@ def titanize_model(
     lora_alpha: int = 16,
     lora_dropout: float = 0.05,
     quantization: str = "none",
-    quant_type: str = "nf4",
-    double_quant: bool = True,
     compute_dtype: str = "auto",
     device: str | None = None,
     seed: int = 0,
@@ -42,8 +40,8 @@ def titanize_model(
     """A TpttModel in evaluation mode: the base frozen, LoRA on q, k, v, o, LiZA beside every attention.
 
     model_dir: a Hugging Face folder. operator_mode: see `repair.MODES`; mag_weight: LiZA's share of each
-    attention's output. quantization: "none" or "4bit". compute_dtype: "auto" takes the device's. seed: of the adapters;
-    the same adapters for every mode.
+    attention's output. quantization: one of `lm.loading.QUANTIZATIONS`. compute_dtype: "auto" takes the device's.
+    seed: of the adapters; the same adapters for every mode.
     repaired=False leaves the library's operator, cache and masks as they are, to compare with.
     Raises LizaError or lm.ModelError, one line.
     """
@@ -51,7 +49,7 @@ def titanize_model(
     check_mode(operator_mode, repaired)
     from tptt import TpttConfig, TpttModel
 
-    folder, options, config = _base(model_dir, quantization, quant_type, double_quant, device, compute_dtype)
+    folder, options, config = _base(model_dir, quantization, device, compute_dtype)
     base = {name: value for name, value in config.to_dict().items() if name not in NOT_OF_THE_BASE}
     tptt_config = TpttConfig(
         base_model_config=base,
@@ -76,13 +74,11 @@ def lora_only(
     lora_alpha: int = 16,
     lora_dropout: float = 0.05,
     quantization: str = "none",
-    quant_type: str = "nf4",
-    double_quant: bool = True,
     device: str | None = None,
     seed: int = 0,
 ) -> nn.Module:
     """The control: the same base with the very same adapters, and nothing else (a PeftModel in evaluation mode)."""
-    folder, options, _ = _base(model_dir, quantization, quant_type, double_quant, device)
+    folder, options, _ = _base(model_dir, quantization, device)
     with quiet():
         model = open_model(folder, device=choose_device(device).device, **options)
         model = get_peft_model(model, _lora(r, lora_alpha, lora_dropout))
@@ -126,7 +122,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _base(model_dir, quantization: str, quant_type: str, double_quant: bool, device: str | None, dtype: str = "auto"):
+def _base(model_dir, quantization: str, device: str | None, dtype: str = "auto"):
     """Where the base is, how to load it, and its config."""
     if dtype != "auto" and dtype not in DTYPES:
         raise LizaError(f"compute_dtype = {dtype!r}: must be auto, {', '.join(DTYPES)}")
@@ -136,10 +132,10 @@ def _base(model_dir, quantization: str, quant_type: str, double_quant: bool, dev
         raise LizaError(f"{model_dir}: model_type = {config.model_type!r}: must be one of {', '.join(ARCHITECTURES)}")
     # eager: tptt casts the boolean masks of the other implementations to numbers and adds them
     options = {"attn_implementation": "eager", "dtype": DTYPES[choice.dtype if dtype == "auto" else dtype]}
-    if quantization not in ("none", "4bit"):
-        raise LizaError(f"quantization = {quantization!r}: must be one of none, 4bit")
-    if quantization == "4bit":
-        options["quantization_config"] = bitsandbytes_config(quant_type, double_quant, options["dtype"])
+    if quantization not in QUANTIZATIONS:
+        raise LizaError(f"quantization = {quantization!r}: must be one of {', '.join(QUANTIZATIONS)}")
+    if quantizer := bitsandbytes_config(quantization, options["dtype"]):
+        options["quantization_config"] = quantizer
         options["device_map"] = {"": choice.device}
     return folder, options, config
 

@@ -22,6 +22,7 @@ from arc_helpers.lm.task_tokens import TaskTokens
 from arc_helpers.lm.vocabulary import TokenizerError
 from arc_helpers.runs import choose_device, resolve_path
 
+QUANTIZATIONS = {"none": None, "4bit": "nf4", "4bit-fp4": "fp4"}  # and bitsandbytes' name for each
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -76,8 +77,6 @@ def load_causal_lm(
     model_dir: str | Path,
     *,
     quantization: str = "none",
-    quant_type: str = "nf4",
-    double_quant: bool = True,
     compute_dtype: torch.dtype | str = "auto",
     device: str | None = None,
     device_map: str | dict | None = None,
@@ -94,7 +93,7 @@ def load_causal_lm(
     model_dir: a folder with config.json, a tokenizer and safetensors weights (relative: under the project), or a PEFT
         adapter's folder, which names its base; or with download=True a hub id such as "Qwen/Qwen2-7B": the only thing
         that ever reaches for the network.
-    quantization: "none" or "4bit" (bitsandbytes; also on a CPU). quant_type: "nf4", or "fp4" as in the seed.
+    quantization: "none", "4bit" (bitsandbytes' NF4, its scales in 8 bits; also on a CPU), or "4bit-fp4" as in the seed.
     compute_dtype: "auto" takes the device's: bfloat16 from compute capability 8.0 on, float16 below, float32
         on a CPU. device: None (the best there is), "cpu" or "cuda"; device_map overrides it, and must name one device.
     max_len: longest sequence in tokens; clamped to the model's context (TinyLlama 2048, Qwen2 32768).
@@ -108,7 +107,7 @@ def load_causal_lm(
     adapter = None if start_adapter is None else read_adapter(resolve_path(start_adapter))
     if adapter is not None and start_adapter == model_dir:
         model_dir, trust_remote_code = _base_of(adapter), False  # whose code nobody has named
-    _check_options(quantization, quant_type, max_len)
+    _check_options(quantization, max_len)
     choice = choose_device(device)
     dtype = _dtype(compute_dtype, choice.dtype)
     notes = []
@@ -121,7 +120,7 @@ def load_causal_lm(
     )
     notes += [*folder.notes, *told]
     config = open_config(folder, trust_remote_code=trust_remote_code)
-    quantizer = bitsandbytes_config(quant_type, double_quant, dtype) if quantization == "4bit" else None
+    quantizer = bitsandbytes_config(quantization, dtype)
     four_bit = quantizer is not None or "quantization_config" in folder.config
     _refuse(model_dir, spread(device_map))
     if device_map is None:
@@ -263,13 +262,9 @@ class CastingLinear(nn.Linear):
         return super().forward(x.to(self.weight.dtype))
 
 
-def _check_options(quantization: str, quant_type: str, max_len: int | None) -> None:
-    for name, value, allowed in (
-        ("quantization", quantization, ("none", "4bit")),
-        ("quant_type", quant_type, ("nf4", "fp4")),
-    ):
-        if value not in allowed:
-            raise ModelError(f"{name} = {value!r}: must be one of {', '.join(allowed)}")
+def _check_options(quantization: str, max_len: int | None) -> None:
+    if quantization not in QUANTIZATIONS:
+        raise ModelError(f"quantization = {quantization!r}: must be one of {', '.join(QUANTIZATIONS)}")
     if max_len is not None and max_len < 16:
         raise ModelError(f"max_len = {max_len}: must be >= 16")
 
@@ -298,20 +293,22 @@ def _dtype(asked: torch.dtype | str, of_device: str) -> torch.dtype:
     return DTYPES[name]
 
 
-def bitsandbytes_config(quant_type: str, double_quant: bool, dtype: torch.dtype) -> BitsAndBytesConfig:
-    """What 4-bit loading needs. ModelError, one line, without bitsandbytes."""
+def bitsandbytes_config(quantization: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    """What loading in one of `QUANTIZATIONS` needs, None for none. ModelError, one line, without bitsandbytes."""
+    if QUANTIZATIONS[quantization] is None:
+        return None
     # it tells every CPU that a kernel could be downloaded
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     try:
         import bitsandbytes  # noqa: F401
     except ImportError:
         raise ModelError(
-            "quantization = '4bit': bitsandbytes is not installed; install the extra `gpu` or use 'none'"
+            f"quantization = {quantization!r}: bitsandbytes is not installed; install the extra `gpu` or use 'none'"
         ) from None
     return BitsAndBytesConfig(
         load_in_4bit=True,
-        bnb_4bit_quant_type=quant_type,
-        bnb_4bit_use_double_quant=double_quant,
+        bnb_4bit_quant_type=QUANTIZATIONS[quantization],
+        bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
 

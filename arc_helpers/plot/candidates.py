@@ -14,7 +14,7 @@ MOST = 8  # candidates on a wall
 
 
 class Answer(Protocol):
-    """A distinct answer to one test input, as `ttt.select` ranks them."""
+    """A distinct answer to one test input, as `ttt.ranking` ranks them."""
 
     grid: Any
     votes: int

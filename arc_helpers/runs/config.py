@@ -30,6 +30,7 @@ class ConfigError(ValueError):
 # None means "the profile's value" in a notebook, so that 0 and "" are what lifts a limit that a profile sets.
 Limit = Annotated[int | None, Field(ge=0), AfterValidator(lambda value: value or None)]
 Seconds = Annotated[float | None, Field(ge=0), AfterValidator(lambda value: value or None)]
+Quantization = Literal["none", "4bit", "4bit-fp4"]
 PromptForm = Literal["auto", "suite", "architects", "nvarc"]
 Text = Annotated[str | None, AfterValidator(lambda value: value or None)]
 Positive = Annotated[int, Field(ge=1)]
@@ -78,7 +79,7 @@ class BaseModelKnobs(Knobs):
 
     base: Text = Field(description="folder of a language model to fine-tune by LoRA; empty = grow a GridLM")
     prompt_form: PromptForm = Field(description="how tasks are spelled to that base; auto = as it was trained")
-    quantization: Literal["none", "4bit"] = Field(description="how that base is loaded")
+    quantization: Quantization = Field(description="how that base is loaded")
     r: Positive = Field(description="rank of its LoRA")
     alpha: float = Field(gt=0, description="scale of its LoRA: alpha / r, or alpha / √r with use_rslora")
     use_rslora: bool = Field(description="rank-stabilised scale")
@@ -160,7 +161,6 @@ class MultiloraTttKnobs(Knobs):
     form: Literal["in_context", "pairs", "both"] = Field(description="how a task is put: demonstrations, single pairs")
     patience: Limit = Field(description="steps without a new lowest mean loss of a round that end a training; 0 = all")
     grouping: Literal["length", "size", "palette", "family", "random"] = Field(description="what a group's tasks share")
-    group_steps: int = Field(ge=0, description="steps of one adapter on a whole group before it is split; 0 = none")
     group_tokens: Limit = Field(description="padded tokens that a group may have; 0 = no limit")
     tokens_at_once: Positive | None = Field(description="padded tokens through the model at once; null = what fits")
     activation_checkpointing: Literal["auto", "on", "off"] = Field(description="compute layers again to save memory")
@@ -171,9 +171,7 @@ class MultiloraTttKnobs(Knobs):
     control: bool = Field(description="also answer without training, to compare with")
     frontier: int = Field(ge=0, description="tasks that the depths are compared on before the run; 0 = none")
     max_len: int = Field(ge=16, description="longest sequence, in tokens")
-    quantization: Literal["none", "4bit"] = Field(description="how the base model is loaded")
-    quant_type: Literal["nf4", "fp4"] = Field(description="4-bit number format")
-    double_quant: bool = Field(description="quantise the 4-bit scales too")
+    quantization: Quantization = Field(description="how the base model is loaded")
     cache_gib: float = Field(ge=0, description="memory that keeps what frozen layers compute, in GiB")
     cache_disk_gib: float = Field(ge=0, description="disk that keeps what memory does not, in GiB")
     workers: Positive = Field(description="devices that solve groups; from 2 on by Ray")
@@ -239,7 +237,7 @@ class HybridJointKnobs(Knobs):
     goes_on = True
 
     model_dir: str = Field(min_length=1, description="Hugging Face folder of the language model")
-    quantization: Literal["none", "4bit"] = Field(description="how the language model is loaded")
+    quantization: Quantization = Field(description="how the language model is loaded")
     frozen: bool = Field(description="leave the language model as it is; false trains a LoRA beside it")
     lora_r: Positive = Field(description="rank of that LoRA")
     gradient_checkpointing: bool = Field(description="compute the language model's layers again, to save memory")
@@ -275,7 +273,7 @@ class TpttLizaKnobs(Knobs):
     )
     n: Limit = Field(description="most training documents; 0 = all")
     operator_modes: str = Field(min_length=1, description="LiZA modes to train, separated by commas")
-    quantization: Literal["none", "4bit"] = Field(description="how the base model is loaded")
+    quantization: Quantization = Field(description="how the base model is loaded")
     r: Positive = Field(description="rank of the adapters")
     alpha: Positive = Field(description="scale of the adapters: their output is multiplied by alpha / r")
     mag_final: float = Field(ge=0, le=1, description="Memory-as-Gate weight after the transition; it starts at 0.01")

@@ -14,11 +14,10 @@ from arc_helpers.ttt.decode import Generated
 from arc_helpers.ttt.limits import Limits, rows_that_fit
 from arc_helpers.ttt.multilora import MultiLoRAModel
 from arc_helpers.ttt.pools import questions
+from arc_helpers.ttt.ranking import Candidate, product_of_experts, same_size_first, score_answers, two_attempts, vote
 from arc_helpers.ttt.reading import KEPT, Reading
-from arc_helpers.ttt.result import TaskResult
-from arc_helpers.ttt.score import score_answers
+from arc_helpers.ttt.results import TaskResult
 from arc_helpers.ttt.search import answers_with_lora
-from arc_helpers.ttt.select import Candidate, product_of_experts, same_size_first, two_attempts, vote
 from arc_helpers.ttt.settings import TTTSettings
 
 MOST_SCORED = 20  # distinct answers to a test input that are scored in every view

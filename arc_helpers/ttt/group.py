@@ -5,10 +5,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import zip_longest
 from pathlib import Path
-
-import torch
 
 from arc_helpers.arc import Task
 from arc_helpers.lm.loading import LoadedLM
@@ -16,13 +13,13 @@ from arc_helpers.lm.memory import is_out_of_memory
 from arc_helpers.lm.prompt import Encoded
 from arc_helpers.runs import Deadline
 from arc_helpers.ttt.answer import answer_group
+from arc_helpers.ttt.budget import size_of, training_share
 from arc_helpers.ttt.cache import Example, prepare
 from arc_helpers.ttt.limits import Limits, fitting, release, way_to_train
 from arc_helpers.ttt.merged import engine_for
 from arc_helpers.ttt.multilora import MultiLoRAModel, decoder_layers
-from arc_helpers.ttt.pace import size_of, training_share
 from arc_helpers.ttt.pools import encode_pool
-from arc_helpers.ttt.result import TaskResult
+from arc_helpers.ttt.results import TaskResult
 from arc_helpers.ttt.settings import TTTSettings
 from arc_helpers.ttt.store import StateStore
 from arc_helpers.ttt.trainer import Job, MultiLoraTrainer, SlotState
@@ -99,13 +96,8 @@ def _train_and_answer(
     if not examples:
         store = StateStore(settings.cache_gib, settings.cache_disk_gib)
         examples = [_shortened(partial(prepared, i), pools[i], results[i].notes) for i in range(len(tasks))]
-    start = None
-    if settings.group_steps:
-        start = fitting(partial(group_start, lm, tasks, examples, settings, limits))
-        if start is None:
-            limits.say("no first steps of the whole group")
     jobs = [
-        Job(task.id, examples[i], settings.steps, settings.lr, start, partial(prepared, i))
+        Job(task.id, examples[i], settings.steps, settings.lr, None, partial(prepared, i))
         for i, task in enumerate(tasks)
     ]
     trained = trainer.run(jobs, lambda step, losses: on_losses(dict(zip(model.names, losses.tolist(), strict=True))))
@@ -183,22 +175,7 @@ def shallower(lm: LoadedLM, settings: TTTSettings) -> tuple[TTTSettings, str]:
     top = {"full": max(1, layers // 4), "top_m": (settings.top_m or max(1, layers // 4)) // 2, "head": 0}[settings.mode]
     if top and top < layers:
         return replace(settings, mode="top_m", top_m=top), f"adapters in the last {top} of {layers} layers"
-    return replace(settings, mode="head", r=1, steps=0, group_steps=0), "answered by the untrained base"
-
-
-def group_start(
-    lm: LoadedLM,
-    tasks: Sequence[Task],
-    pools: Sequence[Sequence[Example]],
-    settings: TTTSettings,
-    limits: Limits | None = None,
-) -> torch.Tensor:
-    """One adapter trained on all tasks of a group in turn, `settings.group_steps` steps: weights [P] that each of the
-    group's own adapters may start from. With them, a task's result depends on the tasks beside it."""
-    name = "+".join(task.id for task in tasks)
-    together = [example for rank in zip_longest(*pools) for example in rank if example is not None]
-    trainer = MultiLoraTrainer(new_model(lm, [name], settings), seed=settings.seed, limits=limits)
-    return trainer.run([Job(name, together, settings.group_steps, settings.lr)])[0].weights
+    return replace(settings, mode="head", r=1, steps=0), "answered by the untrained base"
 
 
 def new_model(lm: LoadedLM, names: Sequence[str], settings: TTTSettings) -> MultiLoRAModel:

@@ -33,7 +33,7 @@ from arc_helpers.pretrain.mixture import random_transform
 from arc_helpers.pretrain.settings import PretrainConfig
 from arc_helpers.pretrain.trainer import Pretrainer
 from arc_helpers.runs import has_bfloat16
-from arc_helpers.ttt.journal import weights_hash
+from arc_helpers.ttt.results import weights_hash
 
 POOL = 512  # documents sorted by length together
 MOST_DEMOS = 8  # demonstrations of an in-context sequence
@@ -56,10 +56,7 @@ def joint_config(device: str, steps: int | None, seconds: float | None = None, *
 def check_learner(lm: LoadedLM) -> None:
     """Raises ValueError, one line, for a base that cannot learn all tasks together."""
     if not isinstance(lm.model, GridLMForCausalLM):
-        raise ValueError(
-            f"joint training: {lm.name} is no GridLM; use joint_steps = 0, a group warm-up (group_steps), or a base "
-            "such as arc-micro"
-        )
+        raise ValueError(f"joint training: {lm.name} is no GridLM; use joint_steps = 0, or a base such as arc-micro")
 
 
 def adapt_jointly(

@@ -27,8 +27,7 @@ from transformers.cache_utils import Cache
 from arc_helpers.lm.decoder import blocks_of, embedding_scale, final_norm_of, finished
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.lm.prompt import IGNORE
-from arc_helpers.ttt.bank import SlotBank
-from arc_helpers.ttt.rows import Rows
+from arc_helpers.ttt.bank import Rows, SlotBank
 
 MODES = ("head", "top_m", "full")
 #: rows up to which embedding and head are trained in full: those of a vocabulary that spells grids, in any prompt form

@@ -12,14 +12,13 @@ import numpy as np
 from arc_helpers.arc import SubmissionWriter, Task, TaskFault, safe_name
 from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.runs import Deadline, RunLog, append_record, atomic_write_text, plain, progress
+from arc_helpers.ttt.budget import Budget, difference, size_of
 from arc_helpers.ttt.features import task_features
 from arc_helpers.ttt.group import OnLosses, solve_group, solve_or_split
 from arc_helpers.ttt.grouping import group_tasks
-from arc_helpers.ttt.journal import Journal, identify
 from arc_helpers.ttt.limits import Limits
 from arc_helpers.ttt.multilora import adapter_shapes
-from arc_helpers.ttt.pace import Pace, difference, size_of
-from arc_helpers.ttt.result import TaskResult, prediction_text
+from arc_helpers.ttt.results import Journal, TaskResult, identify, prediction_text
 from arc_helpers.ttt.settings import TTTSettings
 from arc_helpers.ttt.workers import solve_on_workers
 
@@ -69,7 +68,7 @@ def solve_tasks(
     their fallback attempts and are listed as out of time. One that takes longer than expected, such as the first, stops
     training while there is time to answer, and writing when there is none: a note says so.
 
-    replan: instead, every group is given as many steps and views as leave time for those after it (`pace.best_fit`),
+    replan: instead, every group is given as many steps and views as leave time for those after it (`budget.best_fit`),
     with a note where that is less than the settings say: for a scored run, in which every task should have its share.
 
     resume: go on where a killed run in this folder stopped, if there is one. Its groups are kept, what it finished
@@ -110,25 +109,25 @@ def solve_tasks(
     done = {i: results for i, group in enumerate(journal.groups) if (results := journal.read(group))}
     pending = [[by_id[task_id] for task_id in group] for i, group in enumerate(journal.groups) if i not in done]
     waiting = [[task.id for task in group] for group in pending]
-    pace = Pace(deadline or Deadline(None), waiting, sizes, settings, devices=workers, replan=replan)
+    budget = Budget(deadline or Deadline(None), waiting, sizes, settings, devices=workers, replan=replan)
     errors = log.out_dir / "errors.log"
     if workers > 1 and pending:
         work = solve_on_workers(
             lm,
             pending,
-            pace.settings_for,
+            budget.settings_for,
             workers=workers,
             errors=errors,
-            deadline=pace.deadline,
+            deadline=budget.deadline,
             address=ray_address,
-            fits=pace.fits,
-            took=pace.took,
+            fits=budget.fits,
+            took=budget.took,
             say=solved.notes.append,
         )
     else:
-        work = _solve_here(lm, pending, pace, errors, on_losses)
+        work = _solve_here(lm, pending, budget, errors, on_losses)
     statuses["resumed"] = sum(map(len, done.values()))
-    recorded = _recorded(work, journal, pace)
+    recorded = _recorded(work, journal, budget)
     ended: Iterator[tuple[list[str], list[TaskResult]]]
     if workers > 1:
         ended = chain(((journal.groups[i], results) for i, results in done.items()), recorded)
@@ -145,22 +144,24 @@ def solve_tasks(
     return solved
 
 
-def _solve_here(lm: LoadedLM, groups: Sequence[Sequence[Task]], pace: Pace, errors: Path, on_losses: OnLosses) -> Work:
-    limits = Limits.of(pace.asked)
+def _solve_here(
+    lm: LoadedLM, groups: Sequence[Sequence[Task]], budget: Budget, errors: Path, on_losses: OnLosses
+) -> Work:
+    limits = Limits.of(budget.asked)
     for group in groups:
-        results, before = [], pace.deadline.left
-        if pace.fits(group):
-            given = pace.settings_for(group)
-            limits.deadline = pace.deadline_for(group)
+        results, before = [], budget.deadline.left
+        if budget.fits(group):
+            given = budget.settings_for(group)
+            limits.deadline = budget.deadline_for(group)
             solve = lambda part, given=given: solve_group(lm, part, given, on_losses, limits)  # noqa: E731
-            results = solve_or_split(solve, group, pace.deadline, errors)
-            pace.took(group, before - pace.deadline.left)
+            results = solve_or_split(solve, group, budget.deadline, errors)
+            budget.took(group, before - budget.deadline.left)
         yield group, results
 
 
-def _recorded(work: Work, journal: Journal, pace: Pace) -> Iterator[tuple[list[str], list[TaskResult]]]:
+def _recorded(work: Work, journal: Journal, budget: Budget) -> Iterator[tuple[list[str], list[TaskResult]]]:
     for group, results in work:
-        note = difference(pace.asked, pace.settings_for(group)) if results else None
+        note = difference(budget.asked, budget.settings_for(group)) if results else None
         for result in results:
             result.notes += [note] if note else []
         journal.write(results)

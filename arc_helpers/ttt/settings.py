@@ -17,7 +17,6 @@ class TTTSettings:
     target_modules: str | None = None  # last parts of names, separated by commas; None: all linear layers
     lr: float = 1e-2
     patience: int | None = None  # steps without a new lowest loss after which an adapter has learned enough
-    group_steps: int = 0  # steps of one adapter on all tasks of a group, before it is split into one a task
     grouping: str = "length"  # which tasks train together (grouping.STRATEGIES)
     group_tokens: int | None = None  # padded tokens that a group may have
     tokens_at_once: int | None = None  # padded tokens that go through the model at once; None: what the memory holds

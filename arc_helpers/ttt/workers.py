@@ -22,7 +22,7 @@ from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.runs import HOST, Deadline
 from arc_helpers.ttt.group import solve_group, solve_or_split
 from arc_helpers.ttt.limits import Limits, release
-from arc_helpers.ttt.result import TaskResult
+from arc_helpers.ttt.results import TaskResult
 from arc_helpers.ttt.settings import TTTSettings
 
 GRACE, LEAST, SLOWER = 60.0, 600.0, 20  # seconds after its deadline, or times the longest group: then one is hung

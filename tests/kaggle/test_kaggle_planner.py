@@ -13,7 +13,7 @@ from arc_helpers.kaggle import planner
 from arc_helpers.kaggle.planner import GPUS, KNOWN, base_of, estimate, make_plan, measure, room_on
 from arc_helpers.lm.prompt_form import FORMS
 from arc_helpers.runs import ConfigError, project_root
-from arc_helpers.ttt.pace import Size, forecast, work
+from arc_helpers.ttt.budget import Size, forecast, work
 from arc_helpers.ttt.settings import TTTSettings
 
 ASKED = TTTSettings(k=2, steps=128, views=16, strategy="dfs", min_prob=0.1)

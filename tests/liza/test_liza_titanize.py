@@ -76,7 +76,7 @@ def test_other_architectures(tmp_path, llama):
 
 
 def test_other_quantizations(llama):
-    with pytest.raises(liza.LizaError, match=r"^quantization = '8bit': must be one of none, 4bit$"):
+    with pytest.raises(liza.LizaError, match=r"^quantization = '8bit': must be one of none, 4bit, 4bit-fp4$"):
         liza.titanize_model(llama, operator_mode="delta_rule", quantization="8bit")
 
 

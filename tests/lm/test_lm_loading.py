@@ -9,7 +9,7 @@ from lm_tokenizers import architects_tokenizer, char_tokenizer, nvarc_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from arc_helpers.lm.gridlm import GridLMConfig, GridLMForCausalLM
-from arc_helpers.lm.loading import CastingLinear, ModelError, load_causal_lm, trim_vocabulary
+from arc_helpers.lm.loading import QUANTIZATIONS, CastingLinear, ModelError, load_causal_lm, trim_vocabulary
 from arc_helpers.lm.prompt import encode
 from arc_helpers.lm.tokenizer import arc_tokenizer
 from arc_helpers.lm.vocabulary import TokenizerError
@@ -43,15 +43,15 @@ def test_loads_frozen_in_float32(model_folders, task, name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("quant_type", ["nf4", "fp4"])
+@pytest.mark.parametrize("quantization", ["4bit", "4bit-fp4"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_loads_frozen_in_4bit_on_the_cpu(model_folders, task, name, quant_type):
+def test_loads_frozen_in_4bit_on_the_cpu(model_folders, task, name, quantization):
     bnb = pytest.importorskip("bitsandbytes")
-    lm = load_causal_lm(model_folders[name], device="cpu", quantization="4bit", quant_type=quant_type)
+    lm = load_causal_lm(model_folders[name], device="cpu", quantization=quantization)
     assert not any(p.requires_grad for p in lm.model.parameters())
     layers = [m for m in lm.model.modules() if isinstance(m, bnb.nn.Linear4bit)]
     assert len(layers) == 7 * lm.model.config.num_hidden_layers
-    assert {m.weight.quant_type for m in layers} == {quant_type}
+    assert {m.weight.quant_type for m in layers} == {QUANTIZATIONS[quantization]}
     assert {m.weight.dtype for m in layers} == {torch.uint8}
     assert lm.head.weight.is_floating_point()  # rows of tokens are never quantised
     ids = prompt_of(lm, task)
@@ -93,12 +93,10 @@ def test_4bit_rows_that_a_cpu_reads_wrongly_are_refused(tmp_path):
 
 def test_the_seeds_options_reach_the_quantizer(model_folders):
     pytest.importorskip("bitsandbytes")
-    options = {"quantization": "4bit", "double_quant": False, "compute_dtype": "bfloat16", "device_map": {"": "cpu"}}
+    options = {"quantization": "4bit", "compute_dtype": "bfloat16", "device_map": {"": "cpu"}}
     lm = load_causal_lm(model_folders["llama"], **options)
     layer = lm.model.model.layers[0].mlp.up_proj
-    assert not layer.weight.quant_state.nested and layer.compute_dtype == torch.bfloat16 == lm.dtype
-    lm = load_causal_lm(model_folders["llama"], **{**options, "double_quant": True})
-    assert lm.model.model.layers[0].mlp.up_proj.weight.quant_state.nested
+    assert layer.weight.quant_state.nested and layer.compute_dtype == torch.bfloat16 == lm.dtype
 
 
 def test_4bit_without_bitsandbytes_is_one_line(model_folders, monkeypatch):
@@ -131,8 +129,7 @@ def test_float16_on_a_cpu_is_allowed_with_a_note(model_folders):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"quantization": "8bit"}, "quantization = '8bit': must be one of none, 4bit"),
-        ({"quant_type": "int4"}, "quant_type = 'int4': must be one of nf4, fp4"),
+        ({"quantization": "8bit"}, "quantization = '8bit': must be one of none, 4bit, 4bit-fp4"),
         ({"compute_dtype": "fp16"}, "compute_dtype = 'fp16': must be auto, float32, bfloat16, float16"),
         ({"max_len": 8}, "max_len = 8: must be >= 16"),
     ],

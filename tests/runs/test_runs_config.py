@@ -47,9 +47,9 @@ def test_every_knob_is_described_and_none_has_a_default(notebook):
         ({"views": 17}, "multilora_ttt.views = 17: must be <= 16"),
         ({"max_side": -1}, "multilora_ttt.max_side = -1: must be >= 0"),
         ({"deadline_seconds": -0.5}, "multilora_ttt.deadline_seconds = -0.5: must be >= 0"),
-        ({"quantization": "8bit"}, "multilora_ttt.quantization = 8bit: must be 'none' or '4bit'"),
+        ({"quantization": "8bit"}, "multilora_ttt.quantization = 8bit: must be 'none', '4bit' or '4bit-fp4'"),
         ({"mode": "all"}, "multilora_ttt.mode = all: must be 'head', 'top_m' or 'full'"),
-        ({"double_quant": "maybe"}, "multilora_ttt.double_quant = maybe: must be true or false"),
+        ({"use_rslora": "maybe"}, "multilora_ttt.use_rslora = maybe: must be true or false"),
         ({"task_ids": 576224}, "multilora_ttt.task_ids = 576224: must be text"),
         ({"model_dir": ""}, "multilora_ttt.model_dir = '': must not be empty"),
         ({"max_len": 15}, "multilora_ttt.max_len = 15: must be >= 16"),
@@ -82,8 +82,8 @@ def test_unknown_notebook_and_profile():
 def test_none_means_the_profiles_value_and_zero_does_not():
     profile = load_profile("tiny").multilora_ttt
     assert resolve("multilora_ttt", "tiny", {"k": None, "steps": None}) == profile
-    changed = resolve("multilora_ttt", "tiny", {"k": None, "steps": 0, "double_quant": False})
-    assert (changed.k, changed.steps, changed.double_quant) == (profile.k, 0, False)
+    changed = resolve("multilora_ttt", "tiny", {"k": None, "steps": 0, "use_rslora": True})
+    assert (changed.k, changed.steps, changed.use_rslora) == (profile.k, 0, True)
 
 
 def test_zero_and_empty_text_lift_a_limit():

@@ -4,10 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
-from arc_helpers.ttt.cache import prepare
-from arc_helpers.ttt.group import group_start, new_model, solve_group
+from arc_helpers.ttt.group import new_model, solve_group
 from arc_helpers.ttt.pools import encode_pool
 from arc_helpers.ttt.settings import TTTSettings
 
@@ -49,21 +47,6 @@ def test_sorted_pools_leave_less_padding(gridlm, tasks, monkeypatch):
     found = solve_group(gridlm, tasks, replace(SETTINGS, steps=3))[0].stats["padding_ratio"]
     lengths = [sorted(len(s) for s in pool(gridlm, task, SETTINGS)[0]) for task in tasks]
     assert found == pytest.approx(3 * sum(map(max, zip(*lengths, strict=True))) / sum(map(sum, lengths)))
-
-
-def test_group_steps_start_all_adapters_from_one(gridlm, tasks):
-    settings = replace(SETTINGS, group_steps=10, steps=0)
-    pools = prepare_pools(gridlm, tasks, settings)
-    start = group_start(gridlm, tasks, pools, settings)
-    assert torch.equal(start, group_start(gridlm, tasks, pools, settings)), "one group, one start"
-    assert not torch.equal(start, group_start(gridlm, tasks[:2], pools[:2], settings))
-    plain, warm = (solve_group(gridlm, tasks, replace(settings, group_steps=n, steps=6)) for n in (0, 30))
-    for one, other in zip(plain, warm, strict=True):
-        assert other.losses[0] < one.losses[0], "it has seen the task already"
-
-
-def prepare_pools(lm, tasks, settings):
-    return prepare(new_model(lm, [t.id for t in tasks], settings), [encode_pool(lm, t, settings)[0] for t in tasks])
 
 
 def test_patience_ends_a_training_early(gridlm, tasks):

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from arc_helpers.arc import Pair, Task
-from arc_helpers.ttt.journal import Journal, ResumeError, identify
-from arc_helpers.ttt.result import TaskResult
-from arc_helpers.ttt.select import Ranked
+from arc_helpers.ttt.ranking import Ranked
+from arc_helpers.ttt.results import Journal, ResumeError, TaskResult, identify
 from arc_helpers.ttt.settings import TTTSettings
 
 GROUPS = [["a", "b"], ["c"]]

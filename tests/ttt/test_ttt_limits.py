@@ -205,21 +205,12 @@ def test_where_a_search_does_not_fit_the_greedy_answer_does(gridlm, tasks, monke
     assert all("out of memory: the greedy answer alone, where a search did not fit" in r.notes for r in found)
 
 
-def test_without_memory_a_group_starts_from_nothing(gridlm, tasks, monkeypatch):
-    monkeypatch.setattr(
-        group, "group_start", lambda *args: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory"))
-    )
-    [found] = solve_group(gridlm, tasks[:1], replace(SETTINGS, group_steps=2))
-    [plain] = solve_group(gridlm, tasks[:1], SETTINGS)
-    assert "out of memory: no first steps of the whole group" in found.notes and answers(found) == answers(plain)
-
-
 def test_one_training_after_another_goes_down_to_the_base(gridlm):
     settings, seen = replace(SETTINGS, mode="full"), []
     while settings.steps:
         seen.append((settings.mode, settings.top_m))
         settings, _ = shallower(gridlm, settings)
-    assert seen == [("full", None), ("top_m", 1)] and settings.mode == "head" and settings.group_steps == 0
+    assert seen == [("full", None), ("top_m", 1)] and settings.mode == "head" and settings.steps == 0
 
 
 def test_other_errors_are_not_taken_for_it():

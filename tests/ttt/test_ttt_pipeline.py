@@ -11,15 +11,14 @@ from arc_helpers.arc import Pair, SubmissionWriter, Task, TaskFault, num_tests_o
 from arc_helpers.runs import Deadline, DeviceChoice, RunLog, read_jsonl
 from arc_helpers.ttt import answer, pipeline, pools
 from arc_helpers.ttt.answer import answer_group
+from arc_helpers.ttt.budget import UNITS, forecast, size_of
 from arc_helpers.ttt.decode import Generated, Writing
 from arc_helpers.ttt.group import solve_group
 from arc_helpers.ttt.grouping import training_length
-from arc_helpers.ttt.journal import ResumeError
 from arc_helpers.ttt.multilora import MultiLoRAModel
-from arc_helpers.ttt.pace import UNITS, forecast, size_of
 from arc_helpers.ttt.pipeline import Counts, solve_tasks
 from arc_helpers.ttt.pools import encode_pool, views_of
-from arc_helpers.ttt.result import TaskResult
+from arc_helpers.ttt.results import ResumeError, TaskResult
 from arc_helpers.ttt.settings import TTTSettings, settings_from
 
 QUICK = TTTSettings(k=2, steps=12, num_pseudo=4, r=4, alpha=8.0, lr=2e-2, views=3)

@@ -7,8 +7,8 @@ import torch
 from arc_helpers.lm.prompt import IGNORE, Encoded, encode
 from arc_helpers.ttt.decode import left_pad
 from arc_helpers.ttt.multilora import MultiLoRAModel
+from arc_helpers.ttt.ranking import answer_logprobs, score_answers
 from arc_helpers.ttt.reading import Reading
-from arc_helpers.ttt.score import answer_logprobs, score_answers
 from arc_helpers.ttt.search import answers_with_lora
 
 

@@ -5,8 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arc_helpers.ttt.bank import SlotBank
-from arc_helpers.ttt.rows import Rows
+from arc_helpers.ttt.bank import Rows, SlotBank
 
 K, D, R, E = 5, 6, 3, 4
 SHAPES = {"A": (D, R), "B": (R, E), "v": (E,), "table": (7, E)}

@@ -9,7 +9,7 @@ from arc_helpers.arc import Pair, Task
 from arc_helpers.lm.prompt import encode
 from arc_helpers.ttt.decode import generate_with_lora
 from arc_helpers.ttt.multilora import MODES, MultiLoRAModel
-from arc_helpers.ttt.score import answer_logprobs, score_answers
+from arc_helpers.ttt.ranking import answer_logprobs, score_answers
 
 NAMES = ["a", "b", "c"]
 SLOTS = [0, 1, 2, 1, 2, 0, 2, 0, 1]

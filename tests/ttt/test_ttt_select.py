@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from arc_helpers.arc import Pair
-from arc_helpers.ttt.select import (
+from arc_helpers.ttt.ranking import (
     SCORES,
     Candidate,
     order_by,

@@ -22,7 +22,7 @@ from arc_helpers.arc import SubmissionWriter, Task, num_tests_of
 from arc_helpers.runs import Deadline, DeviceChoice, RunLog, read_jsonl
 from arc_helpers.ttt import workers
 from arc_helpers.ttt.pipeline import solve_tasks
-from arc_helpers.ttt.result import TaskResult
+from arc_helpers.ttt.results import TaskResult
 from arc_helpers.ttt.settings import TTTSettings
 from arc_helpers.ttt.workers import LIVES, Worker, WorkersError, lent, solve_on_workers, start_ray
 

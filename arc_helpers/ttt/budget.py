@@ -144,7 +144,7 @@ def best_fit(
     return ladder[-1]
 
 
-class Pace:
+class Budget:
     """The plan of a run: whether the next group fits, and which settings it gets.
 
     groups: ids that train together, in their order; sizes: of each task. costs: as measured for this device and base;

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from arc_helpers.arc import Pair, Task
 from arc_helpers.lm.prompt_form import FORMS
 from arc_helpers.runs import Deadline
-from arc_helpers.ttt.pace import (
+from arc_helpers.ttt.budget import (
     UNITS,
+    Budget,
     Costs,
-    Pace,
     Size,
     best_fit,
     difference,
@@ -112,16 +112,16 @@ def run(seconds: float | None, tasks: int = 12, slower: float = 1.0, costs: Cost
     made = [task(f"t{i}", side=2 + i) for i in range(tasks)]
     grouped = [made[i : i + k] for i in range(0, tasks, k)]
     known = {t.id: size_of(t, FORMS["suite"], 4000) for t in made}
-    pace = Pace(deadline, [[t.id for t in g] for g in grouped], known, ASKED, costs=costs)
+    budget = Budget(deadline, [[t.id for t in g] for g in grouped], known, ASKED, costs=costs)
     given_out = []
     for group in grouped:
-        if not pace.fits(group):
+        if not budget.fits(group):
             given_out.append(None)
             continue
-        given_out.append(pace.settings_for(group))
+        given_out.append(budget.settings_for(group))
         took = slower * forecast([[known[t.id] for t in group]], given_out[-1], COSTS)
         clock.now += took
-        pace.took(group, took)
+        budget.took(group, took)
     return given_out, clock.now
 
 
@@ -163,12 +163,12 @@ def test_a_group_that_is_tried_again_gets_the_same():
     clock = Clock()
     tasks = [task("a"), task("b")]
     known = {t.id: size_of(t, FORMS["suite"], 100) for t in tasks}
-    pace = Pace(Deadline(100, clock), [["a"], ["b"]], known, ASKED, costs=COSTS)
-    first = pace.settings_for(tasks[:1])
+    budget = Budget(Deadline(100, clock), [["a"], ["b"]], known, ASKED, costs=COSTS)
+    first = budget.settings_for(tasks[:1])
     clock.now = 99.99
-    assert pace.settings_for(tasks[:1]) is first
-    pace.took(tasks[:1], 0.0)  # a worker that was lost tells nothing
-    pace.took(tasks[:1], 1.0)
+    assert budget.settings_for(tasks[:1]) is first
+    budget.took(tasks[:1], 0.0)  # a worker that was lost tells nothing
+    budget.took(tasks[:1], 1.0)
 
 
 def test_the_units_are_positive_and_the_difference_is_a_note():
