@@ -17,7 +17,7 @@ CLAIMS := $(BIN)/python -m benchmarks.claims
 DEMO := artifacts/demo
 DEMO_TASKS := 8b28cd80,ed74f2f2,a59b95c0,ac605cbb,48f8583b,5d2a5c43,e133d23d,fc754716,aa300dc3,e872b94a,73182012,e345f17b
 
-.PHONY: kaggle-zip versions help setup lock demo chaos data lab run notebooks report gallery submission score validate bench bench-check numbers models test test-fast lint format sync clean kaggle-bundle kaggle-rehearsal kaggle-push kaggle-status kaggle-logs kaggle-output kaggle-submit
+.PHONY: speedrun kaggle-zip versions help setup lock demo chaos data lab run notebooks report gallery submission score validate bench bench-check numbers models test test-fast lint format sync clean kaggle-bundle kaggle-rehearsal kaggle-push kaggle-status kaggle-logs kaggle-output kaggle-submit
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -104,6 +104,10 @@ submission: setup ## Answer every task of DATA=arcagi1/evaluation: PROFILE=lapto
 
 score: setup ## Fill rows of the score table: SET=arcagi1/evaluation P="--max-side 0 --rows all"
 	$(CLAIMS) run score $(addprefix --set ,$(SET)) $(P)
+
+speedrun: setup ## Solve SET=arcagi1/evaluation from nothing on two cores: CORE_MINUTES=360 SEED=0 RECORD=records/...
+	$(BIN)/python benchmarks/speedrun.py --core-minutes $(or $(CORE_MINUTES),360) --seed $(or $(SEED),0) \
+		$(addprefix --set ,$(SET)) $(addprefix --record ,$(RECORD)) $(P)
 
 validate: setup ## Check a submission: SUB=artifacts/submission/submission.json DATA=arcagi1/evaluation
 	$(ARC) validate $(SUB) --data $(DATA)

@@ -30,6 +30,7 @@ TARGETS = {
         "setup",
         "lock",
         "chaos",
+        "speedrun",
         "demo",
         "data",
         "lab",
