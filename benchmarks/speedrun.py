@@ -52,7 +52,7 @@ class Part:
     seed: int = 0
     dropout: float = 0.0
     task_vectors: bool = False
-    optimizer: str = "muon"
+    optimizer: str = "normuon"
     lr: float = 0.02
     weight_decay: float = 0.01
     batch_tokens: int = 8192
@@ -282,7 +282,8 @@ def main() -> None:
         out = runs.output_path(options.out or Path("artifacts/speedrun") / name)
         if options.core is None:
             sys.exit(not run(out, plan, options))
-        work(out, *options.core, plan, options.core_minutes, options.seed)
+        core, parent = options.core
+        work(out, core, parent, plan, options.core_minutes, options.seed)
     except (ValueError, OSError) as error:  # what was asked for, or a disk that is full; what is done stays done
         if options.core is None or isinstance(error, OSError):
             sys.exit(f"speedrun: {error}")
