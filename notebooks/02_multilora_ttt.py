@@ -84,6 +84,7 @@ min_prob: float = None  # dfs: every answer that is at least as likely, above 0 
 select: str = None  # rank answers by votes, or by a product of experts over the views
 control: bool = None  # also answer without training, to compare with
 frontier: int = None  # tasks on which the depths are compared before the run; 0 = none
+watch: int = None  # answers shown of one task while it is learned, after the run; 0 = none
 
 max_len: int = None  # longest sequence, in tokens
 quantization: str = None  # none, 4bit or 4bit-fp4: how the base is loaded
@@ -285,18 +286,22 @@ for name, score in found.items():
     print(
         f"{name:<16} {score.mean_nll:.3f} nats a token, {score.seconds:6.2f} s and {score.numbers:>9,} numbers a task"
     )
+better = [name for name, score in found.items() if score.mean_nll < found["untrained"].mean_nll]
+print("Better than untrained here:", ", ".join(better) or "no depth" if found else "not looked at")
 
 # %% [markdown]
-# Each point is a depth, from left to right what it costs. The deeper, the more numbers an adapter has:
+# Each point is a depth, from left to right what it costs; the line is the base without any. The deeper, the more numbers
+# an adapter has:
 
 # %% tags=["teaching"]
 points = {name: (score.seconds, score.mean_nll) for name, score in found.items() if score.numbers}
 assert [found[name].numbers for name in points] == sorted(found[name].numbers for name in points)
 axes = ("seconds a task (logarithmic)", "nats a token, held-out demonstration")
 before = ("untrained", found["untrained"].mean_nll) if found else None
-picture = plot.plot_tradeoff(points, *axes, baseline=before) if points else plot.plot_task(tasks[0])
-run.log.figure(picture, "frontier")
-picture
+picture = plot.plot_tradeoff(points, *axes, baseline=before) if points else None
+if picture:
+    run.log.figure(picture, "frontier")
+picture or "no depth was looked at (frontier, or a run that goes on)"
 
 # %% [markdown]
 # **Gotcha.** A handful of tasks and a quarter of the steps make a look, not a measurement: a depth may win here by
@@ -380,23 +385,26 @@ import numpy as np
 shown = list(results.values())[: 2 * config.k]
 losses = np.array([result.losses for result in shown]).T  # [steps, tasks]
 names = [result.task_id for result in shown]
-picture = plot.plot_losses(losses, names) if losses.size else plot.plot_task(tasks[0])  # steps=0: nothing to draw
-run.log.figure(picture, "losses")
-picture
+picture = plot.plot_losses(losses, names) if losses.size else None
+if picture:
+    run.log.figure(picture, "losses")
+picture or "no adapter was trained (steps=0): no losses"
 
 # %% [markdown]
 # The distinct answers to one test input, best first: how many views gave each (the dots say which), and the sum of its
 # log-probabilities under *all* views, by which `select="product"` ranks (0 would be certain in every one). Agreement
-# between views is a sign of quality that needs no label. This is the input on which most views agree:
+# between views needs no label; whether it was a sign of quality, section 9 shows. Of the inputs with several candidates
+# this is the one on which most views agree:
 
 # %%
 walls = [
     (f"{r.task_id} test {i}", ranked, None) for r in results.values() for i, ranked in enumerate(r.ranked) if ranked
 ]
-walls.sort(key=lambda wall: -wall[1][0].votes)
-picture = plot.plot_candidates(walls[0][1], title=walls[0][0]) if walls else plot.plot_task(tasks[0])
-run.log.figure(picture, "candidates")
-picture
+walls.sort(key=lambda wall: (len(wall[1]) < 2, -wall[1][0].votes))
+picture = plot.plot_candidates(walls[0][1], title=walls[0][0]) if walls else None
+if picture:
+    run.log.figure(picture, "candidates")
+picture or "no view gave a valid answer"
 
 # %% [markdown]
 # ## 8 · Scoring, the separate step
@@ -470,6 +478,24 @@ play.open_playground(answered, said) if answered else None
 truths = {f"{task.id} test {i}": grid for task in labelled for i, grid in enumerate(task.answers())}
 judged = [(name, ranked, truths[name]) for name, ranked, _ in walls if name in truths]
 plot.explore_candidates(judged or walls) if walls else None
+
+# %% [markdown]
+# ## 10 · Watch it learn
+#
+# The task of the picture in section 9, trained once more as the run has trained it. Move the slider: the answer by most
+# views after so many steps, each cell filled as far as the model is sure of it, given the cells before; beside it the
+# loss. The truth marks what is wrong, and takes no part. `learning/` holds the same as a page and as a GIF.
+
+# %% tags=["teaching"]
+story = None
+if config.watch and answered and not deadline.passed:
+    task = answered[0]
+    shots, losses_seen = ttt.watch_task(learner, task, settings, shots=config.watch)
+    truth = task.answers()[0] if task.has_answers else None
+    story = play.Learning(task.without_answers(), shots, truth, losses_seen) if shots else None
+if story:
+    print(*story.save(run.out_dir / "learning"), sep="\n")
+play.watch_learning(story) if story else "nothing was watched (watch=0, no time, or no answer)"
 
 # %% [markdown]
 # ## Results

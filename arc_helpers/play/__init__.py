@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from arc_helpers.arc import Task, TaskError
+from arc_helpers.play.learning import Learning, watch_learning
 from arc_helpers.plot import Picture, plot_prediction, plot_task
 from arc_helpers.runs import detect
 
 if TYPE_CHECKING:
     from arc_helpers.play.playground import Playground
 
-__all__ = ["open_playground"]
+__all__ = ["Learning", "open_playground", "watch_learning"]
 
 #: {name, such as "adapter": {task id: for each test input its attempts, grids}}
 Answers = Mapping[str, Mapping[str, Sequence[Sequence[Any]]]]

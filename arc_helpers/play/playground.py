@@ -11,6 +11,7 @@ import numpy as np
 import traitlets
 
 from arc_helpers.arc import GridError, Task, TaskError, as_grid, compare_grids, load_tasks, safe_name
+from arc_helpers.play.rows import rows_of, task_for_browser
 from arc_helpers.play.script import script, style
 from arc_helpers.plot import Picture
 from arc_helpers.plot.beside import LIVE, show_beside
@@ -60,7 +61,7 @@ class Playground(anywidget.AnyWidget):
     def _show(self, name: str) -> None:
         with self.hold_sync():
             self.sets, self.shown = list(self._sets), name
-            self.tasks = [_for_browser(task) for task in self._sets[name]]
+            self.tasks = [task_for_browser(task) | measures(task) for task in self._sets[name]]
 
     def _set(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         self._show(asked["name"])
@@ -80,10 +81,10 @@ class Playground(anywidget.AnyWidget):
         task, test = self._sets[self.shown][asked["task"]], asked["test"]
         told = []
         for name, own in self._answers.items():
-            rows = list(dict.fromkeys(tuple(_rows(grid)) for grid in own.get(task.id, [()] * (test + 1))[test]))
+            rows = list(dict.fromkeys(tuple(rows_of(grid)) for grid in own.get(task.id, [()] * (test + 1))[test]))
             told += [(name if len(rows) == 1 else f"{name}, attempt {i}", row) for i, row in enumerate(rows, 1)]
         truth = task.test[test].output
-        told += [("truth", tuple(_rows(truth)))] if truth is not None else []
+        told += [("truth", tuple(rows_of(truth)))] if truth is not None else []
         return {"answers": told, "said": "" if truth is not None else "the answer is not known here"}
 
     def _open(self, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,16 +131,6 @@ def measures(task: Task) -> dict[str, int]:
     seen = [pair.input for pair in task.train + task.test] + [pair.output for pair in task.train]
     colors = np.unique(np.concatenate([grid.ravel() for grid in seen]))
     return {"side": task.max_side, "colors": len(colors), "pairs": len(task.train)}
-
-
-def _for_browser(task: Task) -> dict[str, Any]:
-    """A task's visible grids, a text of digits a row, and what it is filtered by."""
-    train = [(_rows(pair.input), _rows(pair.output)) for pair in task.train]
-    return {"id": task.id, "train": train, "test": [(_rows(pair.input), None) for pair in task.test], **measures(task)}
-
-
-def _rows(grid: Any) -> list[str]:
-    return ["".join(map(str, row)) for row in as_grid(grid).tolist()]
 
 
 def _cells(rows: Any) -> list[list[int]]:

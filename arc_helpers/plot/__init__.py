@@ -22,6 +22,7 @@ from arc_helpers.plot.grids import (
     plot_task,
     plot_transforms,
 )
+from arc_helpers.plot.learning import Shot, plot_learning
 from arc_helpers.plot.monitor import TrainingMonitor, plot_monitor
 from arc_helpers.plot.picture import Picture
 from arc_helpers.plot.points import plot_tradeoff
@@ -32,6 +33,7 @@ from arc_helpers.plot.widgets import Explorer, explore, explore_pictures
 __all__ = [
     "Explorer",
     "Picture",
+    "Shot",
     "TokenRow",
     "TokenTable",
     "TrainingMonitor",
@@ -47,6 +49,7 @@ __all__ = [
     "plot_candidates",
     "plot_curve",
     "plot_gallery",
+    "plot_learning",
     "plot_losses",
     "plot_monitor",
     "plot_pair",

@@ -29,11 +29,13 @@ def draw_grid(
     title: str | None = None,
     digits: bool = False,
     wrong: np.ndarray | None = None,
+    sure: np.ndarray | None = None,
 ) -> None:
     """Draw one grid into `ax` in the ARC colours; the title always ends with its size `H×W`.
 
     `digits` writes the value into each cell, for readers who cannot tell the colours apart. `wrong` is a
-    boolean mask of cells to outline. `grid=None` draws a question mark in place of an unknown output.
+    boolean mask of cells to outline. `sure` is a probability a cell, float [H, W]: so much of it is filled.
+    `grid=None` draws a question mark in place of an unknown output.
     """
     ax.set_axis_off()
     if grid is not None:
@@ -48,6 +50,8 @@ def draw_grid(
 
     # The norm is fixed: an autoscaled one would paint the same value differently from grid to grid.
     ax.imshow(grid, cmap=ARC_CMAP, norm=Normalize(0, 9), interpolation="nearest")
+    if sure is not None:
+        _fill(ax, grid, np.asarray(sure, dtype=float))
     cell = _cell_points(ax, width, height)
     border = min(0.8, cell / 12)
     ax.hlines(np.arange(height + 1) - 0.5, -0.5, width - 0.5, color=BORDER, lw=border, clip_on=False)
@@ -59,6 +63,17 @@ def draw_grid(
             ax.text(column, row, str(value), color=inks[value], **style)
     if wrong is not None:
         _outline(ax, np.asarray(wrong, dtype=bool), grid.shape, cell)
+
+
+def _fill(ax: Axes, grid: np.ndarray, sure: np.ndarray) -> None:
+    """White cells, and in each a square of its colour whose area is the cell's probability."""
+    if sure.shape != grid.shape:
+        raise ValueError(f"sure: the probabilities are {sure.shape}, the grid is {grid.shape}")
+    ax.imshow(np.ones((*grid.shape, 3)), interpolation="nearest")
+    for (row, column), value in np.ndenumerate(grid):
+        side = float(np.sqrt(np.clip(sure[row, column], 0, 1)))
+        corner = (column - side / 2, row - side / 2)
+        ax.add_patch(Rectangle(corner, side, side, fc=ARC_COLORS[value], ec="none", gid="sure"))
 
 
 def title_with_size(grid: np.ndarray | None, title: str) -> str:

@@ -97,7 +97,7 @@ def plot_before_after(
     `before` and `after` hold the attempts of each test input, `truth` its answer. Of two attempts the right one is
     shown, or the first.
     """
-    rows, labels = _in_bands([_column(f"train {i}", pair, INK) for i, pair in enumerate(task.train)], Cells(digits))
+    rows, labels = demonstrations(task, Cells(digits))
     for i, (pair, *tries, answer) in enumerate(zip(task.test, before, after, truth, strict=True)):
         row = [Panel(pair.input, f"test {i}" if len(task.test) > 1 else "test input", ACCENT)]
         for attempts, title in zip(tries, ("before training", "after training"), strict=True):
@@ -119,6 +119,11 @@ def describe_transform(transform: Transform, present: Iterable[int] = range(10))
         return "as it is"
     colors = " ".join(moves[:4]) + (" …" if len(moves) > 4 else "")
     return "\n".join(line for line in (", ".join(geometry) or "colours", colors) if line)
+
+
+def demonstrations(task: Task, cells: Cells) -> tuple[list[list[Panel]], list[str]]:
+    """The demonstrations of a task as rows that fit a page, and the rows' labels."""
+    return _in_bands([_column(f"train {i}", pair, INK) for i, pair in enumerate(task.train)], cells)
 
 
 def _in_bands(columns: Sequence[tuple[Panel, Panel]], cells: Cells) -> tuple[list[list[Panel]], list[str]]:

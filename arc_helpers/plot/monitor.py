@@ -18,7 +18,7 @@ from arc_helpers.runs.env import detect
 STATES = {
     "waits": ("#f2f2f2", "·"),
     "trains": ("#0074d9", "▶"),
-    "done": ("#2ecc40", "✓"),
+    "done": ("#9ecae1", "●"),  # trained; whether it is solved nobody knows yet
     "failed": ("#ff4136", "✗"),
 }
 CURVES = 12  # the last to have had a step
@@ -83,7 +83,7 @@ class TrainingMonitor:
 
 
 def plot_monitor(losses: Mapping[str, Sequence[float]], states: Mapping[str, str]) -> Picture:
-    """Loss curves above; below them a box for each of `states`: waits ·, trains ▶, done ✓, failed ✗."""
+    """Loss curves above; below them a box for each of `states`: waits ·, trains ▶, done ●, failed ✗."""
     below = BOX * math.ceil(len(states) / ACROSS) + 0.35  # inches
     picture = Picture(figsize=(9, 3.4 + below), layout="constrained")
     top, bottom = picture.subplots(2, 1, height_ratios=(3.4, below))

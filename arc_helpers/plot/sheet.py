@@ -39,6 +39,7 @@ class Panel:
     title: str = ""
     color: str = INK
     wrong: np.ndarray | None = None
+    sure: np.ndarray | None = None  # float [H, W], how far each cell is filled
 
     @property
     def heading(self) -> str:
@@ -111,7 +112,7 @@ def lay_out(
             w, h = panel.size(cells)
             box = ((x + (column - w) / 2) / width, 1 - (y + h) / height, w / width, h / height)
             ax = picture.add_axes(box)
-            draw_grid(ax, panel.grid, panel.title, digits=cells.digits, wrong=panel.wrong)
+            draw_grid(ax, panel.grid, panel.title, digits=cells.digits, wrong=panel.wrong, sure=panel.sure)
             ax.title.set_color(panel.color)
             x += column + GAP
         y += heights[i] + GAP / 2

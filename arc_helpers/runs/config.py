@@ -134,7 +134,7 @@ class MultiloraTttKnobs(Knobs):
     reader = "arc_helpers.arc.check:tasks"
     may_change = frozenset(
         {
-            *{"deadline_seconds", "workers", "ray_address", "solutions", "control", "frontier"},
+            *{"deadline_seconds", "workers", "ray_address", "solutions", "control", "frontier", "watch"},
             *{"tokens_at_once", "activation_checkpointing"},
         }
     )
@@ -170,6 +170,7 @@ class MultiloraTttKnobs(Knobs):
     select: Literal["votes", "product"] = Field(description="rank answers by votes, or by a product of experts")
     control: bool = Field(description="also answer without training, to compare with")
     frontier: int = Field(ge=0, description="tasks that the depths are compared on before the run; 0 = none")
+    watch: int = Field(ge=0, description="answers shown of one task while it is learned, after the run; 0 = none")
     max_len: int = Field(ge=16, description="longest sequence, in tokens")
     quantization: Quantization = Field(description="how the base model is loaded")
     cache_gib: float = Field(ge=0, description="memory that keeps what frozen layers compute, in GiB")

@@ -56,6 +56,8 @@ _WHERE = {
     "solve_group": "group",
     "solve_tasks": "pipeline",
     "WorkersError": "workers",
+    "Shot": "watch",
+    "watch_task": "watch",
 }
 __all__ = list(_WHERE)
 __getattr__ = on_first_use(__name__, _WHERE)

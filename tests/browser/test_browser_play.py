@@ -8,6 +8,7 @@ import pytest
 
 from arc_helpers import play
 from arc_helpers.arc import load_tasks
+from arc_helpers.play import Learning
 from arc_helpers.play.script import script, style
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(lab.chromium() is None, reason=lab.NO_CHROMIUM)]
@@ -162,3 +163,27 @@ def test_make_save_and_export(page, tmp_path):
         {"name": "bad.json", "mimeType": "application/json", "buffer": b'{"train": 3}'}
     )
     said(page, "task bad: train: expected a list of pairs, got 3")
+
+
+def test_a_saved_page_follows_the_hand_without_any_kernel(tmp_path):
+    (task,) = load_tasks("arcagi1/training")[:1]
+    grids = [task.test[0].input, *(task.answers()[0] * i for i in (0, 1))]
+    shots = [
+        SimpleNamespace(step=i, loss=1 / (i + 1), grid=grid, sure=grid * 0 + 0.5, votes=i, views=8)
+        for i, grid in enumerate(grids)
+    ]
+    page_file, _ = Learning(task, shots, task.answers()[0], [1.0, 0.5]).save(tmp_path)
+    with lab.open_page() as (page, outside):
+        page.goto(page_file.as_uri())
+        caption = page.locator(".arc-work figcaption").nth(1)
+        assert "✗ wrong size" in caption.inner_text()
+        page.get_by_role("slider").focus()
+        page.keyboard.press("ArrowRight")
+        assert "cells wrong" in caption.inner_text()
+        page.keyboard.press("ArrowRight")
+        assert "✓ solved" in caption.inner_text()
+        assert "step 2: ✓ solved, given by 2 of 8 views, 50 % sure" in page.locator(".arc-say").inner_text()
+        page.get_by_role("button", name="play").click()
+        page.wait_for_function("document.querySelector('input[type=range]').value !== '2'")
+        page.screenshot(path=lab.SCREENSHOTS / "watch.png")
+        assert outside == []

@@ -68,6 +68,7 @@ def test_02_multilora_ttt(tmp_path):
     assert summary["valid"] and summary["errors"] == 0 and summary["n_tasks"] == summary["tasks"] == 2
     assert summary["loss_last"] < summary["loss_first"]
     assert {"task", "frontier", "losses", "candidates"} < figures(tmp_path) and summary["pictures"] >= 5
+    assert {path.suffix for path in (tmp_path / "learning").iterdir()} == {".gif", ".html"}
     tasks = {task.id: task for task in load_tasks("arcagi1/evaluation")}
     records = read_jsonl(tmp_path / "tasks.jsonl")
     chosen = [tasks[record["task_id"]] for record in records]

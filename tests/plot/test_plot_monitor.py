@@ -46,8 +46,8 @@ def test_the_picture_needs_no_colour():
     curves, boxes = picture.axes
     assert [line.get_label() for line in curves.lines] == ["a", "b"]
     assert len({line.get_linestyle() for line in curves.lines}) == 2
-    assert [text.get_text() for text in boxes.texts] == ["▶", "✓", "✗", "·"]
-    assert boxes.get_title(loc="left") == "· 1 waits   ▶ 1 trains   ✓ 1 done   ✗ 1 failed"
+    assert [text.get_text() for text in boxes.texts] == ["▶", "●", "✗", "·"]
+    assert boxes.get_title(loc="left") == "· 1 waits   ▶ 1 trains   ● 1 done   ✗ 1 failed"
 
 
 @pytest.mark.parametrize("n", [1, 30, 31, 400])
