@@ -61,7 +61,7 @@ def watch_task(
     valid answer has none, so where the task does not fit the context there is none at all. Returns the shots, and the
     loss of every step, float [steps].
     """
-    settings = replace(settings, k=1, select="votes", strategy="greedy", group_steps=0)
+    settings = replace(settings, k=1, select="votes", strategy="greedy")
     task = replace(task.without_answers(), test=task.without_answers().test[test_index : test_index + 1])
     limits, taken, losses = Limits.of(settings), [], np.empty(0)
     model = new_model(lm, [task.id], settings)
