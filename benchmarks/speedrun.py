@@ -288,6 +288,8 @@ def main() -> None:
         if options.core is None or isinstance(error, OSError):
             sys.exit(f"speedrun: {error}")
         raise
+    except KeyboardInterrupt:
+        sys.exit("speedrun: stopped; the same command goes on" if options.core is None else 1)
 
 
 def run(out: Path, plan: Plan, options: argparse.Namespace) -> bool:
