@@ -59,7 +59,9 @@ second_order: bool = None  # the outer gradient goes through the inner gradients
 meta_steps: int = None  # outer steps; 0 = no limit
 meta_seconds: float = None  # time of the meta-training; 0 = no limit
 model_dir: str = None  # meta-trained model to go on with from section 4; empty = the one trained here
-dataset: str = None  # dialogues: a .jsonl file, a folder, a hub id; empty = our persona dialogues
+dataset: str = None  # your dialogues: a file or folder in any usual shape, or a hub id; empty = our persona dialogues
+lm_dir: str = None  # an ordinary chat model that section 8 tunes on your dialogues; empty = left out
+lm_steps: int = None  # training steps of its adapter
 max_len: int = None  # longest dialogue, in tokens
 adapter: str = None  # the adapter that is kept: tinylora-13, tinylora, lora-xs or lora
 adapters: str = None  # adapters of the size table, separated by commas
@@ -67,7 +69,7 @@ adapter_steps: int = None  # training steps of an adapter
 lr: float = None  # learning rate of the adapters
 texts: int = None  # test dialogues a measurement
 learn_from: str = None  # whose turns the chat learns from: all, user or none
-history: int = None  # turns kept as text
+history: int = None  # last utterances that stand in every prompt of the chat
 
 # %% [markdown]
 # ## Setup
@@ -77,7 +79,8 @@ from dataclasses import replace
 
 import torch
 
-from arc_helpers import memory, plot, runs
+from arc_helpers import lm, memory, plot, runs
+from arc_helpers.texts import TextError, read_dialogs, split_dialogs
 
 run = runs.start_notebook("05_tinylora_dialog", globals(), dtype="float32")
 config = run.config
@@ -252,24 +255,30 @@ messages = [
     {"role": "user", "content": "my friend anna lives in rome ."},
     {"role": "assistant", "content": "good to know ."},
 ]
-encoded = memory.encode_messages(tokens, messages)
+encoded = memory.encode_messages(tokens.tokenizer, messages)
 for i, said in zip(encoded.ids, encoded.said, strict=True):
     print(f"{tokens.tokenizer.convert_ids_to_tokens(i)}{'*' if said else ''}", end=" ")
 print("    (*: in the outer loss)")
 try:
-    memory.encode_messages(tokens, messages[:1])
-except memory.DialogError as error:
+    memory.encode_messages(tokens.tokenizer, messages[:1])
+except TextError as error:
     print("refused:", error)
 
 # %% [markdown]
-# Default data are persona dialogues in phrasings that the base has never seen. A file of `messages`, or
-# `dataset="OpenRL/daily_dialog"` where you have it (CC BY-NC-SA 4.0: not for commercial use), takes their place.
+# Default data are persona dialogues in phrasings that the base has never seen. Your own take their place with `dataset`:
+# JSON, JSON lines, CSV, Parquet, a folder or a hub id; `messages`, ShareGPT's `conversations`, daily_dialog's `dialog`,
+# a turn a row. Rows that are no dialogues are counted and shown. One dialogue in ten is held out.
 
 # %%
+held_out_dialogs = None
 if config.dataset:
-    loaded, licence = memory.load_dialogs(config.dataset)
-    batches = memory.DialogBatches.of(tokens, loaded, config.train_batch, config.max_len, run.seed)
-    print(f"{len(loaded)} dialogues, {batches.cut} longer than {config.max_len} tokens and cut. {licence}")
+    found = read_dialogs(config.dataset)
+    print(found.report)
+    to_learn, to_score = split_dialogs(found.dialogs, seed=run.seed)
+    sizes = (config.train_batch, config.max_len)
+    batches = memory.DialogBatches.of(tokens.tokenizer, to_learn, *sizes, run.seed)
+    held_out_dialogs = memory.DialogBatches.of(tokens.tokenizer, to_score, *sizes)
+    print(f"{batches.cut} longer than {config.max_len} tokens and cut, {len(batches.refused)} left out")
 else:
     wording = memory.Style(wording="held_out", length=config.max_len, gap=style.gap)
     new_style = memory.PersonaDialogs(tokens, wording, run.seed + 100)
@@ -303,6 +312,8 @@ def measured(name, way, base, numbers=0):
     off, on = answers(base, test_style, learn=False), answers(base, test_style)
     row = {"adapter": name, "trained": way, "numbers": numbers, "off": off.answer.mean(), "on": on.answer.mean()}
     row |= {"recall": on.recalled / on.answers.sum(), "all tokens": on.everything.mean() - off.everything.mean()}
+    if held_out_dialogs:
+        row["held-out perplexity"] = memory.said_loss(base, held_out_dialogs).perplexity
     run.log.task(f"{name} {way}", **row)
     return row
 
@@ -322,7 +333,8 @@ memory.table(rows, list(rows[0]))
 
 # %% [markdown]
 # `off` and `on` are nats an answer token, in the new phrasings. `all tokens` is what learning changes in the loss of
-# everything that is said: below 0 it helps, above 0 it hurts. An adapter that was trained plain is fitted to weights
+# everything that is said: below 0 it helps, above 0 it hurts. With `dataset`, the last column is the perplexity of what
+# the assistant says in dialogues that were held out. An adapter that was trained plain is fitted to weights
 # that will not stay as they are.
 
 # %%
@@ -354,8 +366,8 @@ except memory.AdapterError as error:
 # %% [markdown]
 # ## 7 · A conversation
 #
-# One stream of tokens. Attention sees the last of them, the fast weights hold the rest, an inner step is taken each
-# time 16 more are known, in your turns and in its own (`learn_from`). First the facts, then talk about nothing until
+# The last five utterances stand in every prompt (`history`); what is older is in the fast weights alone. An inner step is
+# taken each time 16 more tokens are known, in your turns and in its own (`learn_from`). First the facts, then talk about nothing until
 # they are far out of reach, then the questions.
 
 # %%
@@ -418,6 +430,32 @@ print("without it:     ", blank.say(question))
 memory.chat_widget(chat)
 
 # %% [markdown]
+# ## 8 · Your dialogues, and a language model that can speak
+#
+# The same with an ordinary chat model, for instance `lm_dir=models/smollm2-135m` (one command makes it:
+# `python -m arc_helpers models get smollm2-135m`) and `dataset=my_dialogues.jsonl`. Its own chat template writes the
+# dialogues, the assistant's turns alone are learned, and held-out dialogues say what it brought.
+
+# %%
+sft = {}
+if config.lm_dir and config.dataset:
+    speaker, lm_folder = memory.open_plain(runs.resolve_path(config.lm_dir)), run.out_dir / "lm_adapter"
+    words = lm.open_tokenizer(config.lm_dir)
+    learned = memory.DialogBatches.of(words, to_learn, config.train_batch, config.max_len, run.seed)
+    scored = memory.DialogBatches.of(words, to_score, config.train_batch, config.max_len)
+    before = memory.said_loss(speaker, scored, desc="base")
+    say = lambda m: m["step"] % 10 or print(m)  # noqa: E731
+    tuned = memory.train_on_dialogs(speaker, learned, config.adapter, steps=config.lm_steps, on_metrics=say)
+    after = memory.said_loss(tuned.get_base_model(), scored, desc="tuned")
+    gain, low, high = before.gain(after)
+    sft = {"ppl_base": before.perplexity, "ppl_tuned": after.perplexity, "gain": gain, "low": low, "high": high}
+    print(f"held-out perplexity {before.perplexity:.2f} → {after.perplexity:.2f}; {gain:.3f} nats a token saved")
+    print(f"(95 % interval {low:.3f} to {high:.3f}, {len(scored.rows)} dialogues)")
+    print(f"python -m arc_helpers chat --model {config.lm_dir} --adapter {memory.save_adapter(tuned, lm_folder)}")
+else:
+    print("left out: it takes lm_dir and dataset")
+
+# %% [markdown]
 # ## Results
 
 # %%
@@ -430,6 +468,7 @@ summary = run.log.close(
     steps_refused=result["skipped"],
     remembered=remembered,
     adapter_folder=str(folder),
+    **{f"lm_{name}": round(value, 4) for name, value in sft.items()},
     **{f"recall_{name.replace('-', '_')}": round(float(row["recall"]), 4) for name, row in best.items()},
     **{
         f"{name.replace(' ', '_')}_{k.split()[1]}": round(float(v), 4)

@@ -242,28 +242,32 @@ def plan(
 
 @app.command()
 def chat(
-    model: Annotated[str, typer.Option(help="folder of a ttt_e2e model")] = "models/ttt-memory",
-    adapter_path: Annotated[str | None, typer.Option(help="PEFT folder, or .pth file of a LoRA")] = None,
+    model: Annotated[str, typer.Option(help="folder of a model that learns while it reads, or of any other")] = (
+        "models/ttt-memory"
+    ),
+    adapter: Annotated[
+        str | None, typer.Option("--adapter", "--adapter-path", help="PEFT folder, or .pth file, of that model")
+    ] = None,
     memory: Annotated[str | None, typer.Option(help="memory file to go on from")] = None,
     learn_from: Annotated[str, typer.Option(help="all, user or none")] = "all",
-    history: Annotated[int, typer.Option(min=1, help="turns kept as text")] = 5,
+    history: Annotated[int, typer.Option(min=0, help="last utterances that stand in every prompt")] = 5,
     temperature: Annotated[float, typer.Option(min=0, help="0 = the most likely reply")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="of sampled replies")] = 0,
 ) -> None:
-    """Talk to a model that learns while it reads.
+    """Talk to a model that learns while it reads, or to any other chat model.
 
     Tell it facts, talk about something else, ask. /memory, /save FILE, /load FILE, /forget, /quit.
     """
     from arc_helpers.memory.chat import HELP, command, open_chat
     from arc_helpers.runs.env import resolve_path
 
-    folder = None if adapter_path is None else resolve_path(adapter_path)
+    folder = None if adapter is None else resolve_path(adapter)
     options = {"learn_from": learn_from, "history": history, "temperature": temperature, "seed": seed}
     with one_line(ValueError, OSError):
         talk = open_chat(resolve_path(model), folder, **options)
         if memory:
             talk.load(resolve_path(memory))
-    typer.echo(HELP)
+    typer.echo(f"{HELP}\n{talk.intro}")
     for line in sys.stdin:
         text = line.strip()
         if text.startswith("/"):
@@ -272,8 +276,11 @@ def chat(
                 return
             typer.echo(said)
         elif text:
-            for piece in talk.ask(text):
-                typer.echo(piece, nl=False)
+            try:
+                for piece in talk.ask(text):
+                    typer.echo(piece, nl=False)
+            except ValueError as error:  # a message that is too long costs itself, not the conversation
+                typer.echo(error, nl=False)
             typer.echo("")
 
 

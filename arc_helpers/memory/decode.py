@@ -67,6 +67,14 @@ class Stream:
             self.position, i = self.position + count, i + count
         return final
 
+    @property
+    def waiting(self) -> tuple[list[int], list[float]]:
+        """(ids of the first text since its last inner step, weights of those among them that wait to be learned from).
+
+        The first of the ids has been learned from already, as what follows the step's last token, or follows nothing.
+        """
+        return self._ids[0].tolist(), self._weight[0, 1:].tolist()
+
     def _learn(self, following: Tensor, weight: Tensor) -> None:
         """The inner step of a full batch, whose last target has just become known."""
         targets = torch.cat([self._ids[:, 1:], following], dim=1)
@@ -127,7 +135,7 @@ def decode(
     made, done = torch.zeros(len(prompts), dtype=torch.long), torch.zeros(len(prompts), dtype=torch.bool)
     position = shortest
     while not (done | (made >= max_new)).all():
-        chosen = _choose(logits, temperature, generator).cpu()
+        chosen = choose_token(logits, temperature, generator).cpu()
         reading, over = position < lengths, done | (made >= max_new)
         tokens = [p[position] if r else int(c) for p, r, c in zip(prompts, reading, chosen, strict=True)]
         writes = ~reading & ~over
@@ -170,7 +178,8 @@ def prompt_note(tokens: int, b: int) -> str:
     return f"the prompt of {tokens} tokens does not fill a batch of {b}: no inner step yet" if tokens <= b else ""
 
 
-def _choose(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
+def choose_token(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
+    """The next token [B] by logits [B, vocabulary]; temperature 0: the most likely one."""
     if not temperature:
         return logits.argmax(dim=1)
     return torch.multinomial((logits.float() / temperature).softmax(dim=1), 1, generator=generator)[:, 0]

@@ -1,103 +1,36 @@
 """Dialogue fine-tuning: the inner loop learns from every token, the outer loss counts what the assistant says.
 
-Dialogues are `messages` ([{"role": "user" | "assistant", "content": text}, …], the user first, taking turns): from a
-JSON-lines file, from a data set with a `dialog` or `messages` column, or without end from `persona`.
+Dialogues are `messages`, which `texts.read_dialogs` makes of users' files, or persona dialogues without end. How well
+a model says what an assistant said is its perplexity on dialogues that it has not learned from.
 """
 
-import json
+import math
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from arc_helpers.memory.meta import Batch
+from arc_helpers.memory.inner_loop import read
+from arc_helpers.memory.meta import Batch, plain_nll
+from arc_helpers.memory.model import TTTForCausalLM
 from arc_helpers.memory.persona import Encoded, PersonaDialogs, pad
-from arc_helpers.memory.tokens import DialogTokens
-from arc_helpers.runs import resolve_path
+from arc_helpers.memory.template import check_tokenizer, encode_messages
+from arc_helpers.runs import progress
+from arc_helpers.texts import TextError
 
-ROLES = ("user", "assistant")
-LICENCES = {"daily_dialog": "DailyDialog is CC BY-NC-SA 4.0: not for commercial use, share alike"}
-
-
-class DialogError(ValueError):
-    """One line: which dialogue, what is wrong, what is allowed."""
-
-
-def check_messages(messages: Sequence[Mapping[str, str]], where: str = "dialogue") -> None:
-    """Raises DialogError unless user and assistant take turns, the user first, each with a text."""
-    for i, message in enumerate(messages):
-        role, content = message.get("role"), message.get("content")
-        if role not in ROLES:
-            raise DialogError(f"{where}, message {i}: role = {role}: must be user or assistant")
-        if role != ROLES[i % 2]:
-            raise DialogError(f"{where}, message {i}: is the {role}'s: must be the {ROLES[i % 2]}'s, they take turns")
-        if not isinstance(content, str) or not content.strip():
-            raise DialogError(f"{where}, message {i}: content must be a text that is not empty")
-    if len(messages) < 2:
-        raise DialogError(f"{where}: has no assistant turn, so there is nothing to learn to say")
-
-
-def encode_messages(tokens: DialogTokens, messages: Sequence[Mapping[str, str]], where: str = "dialogue") -> Encoded:
-    """Token ids, and in `said` which of them the assistant says (its end token included)."""
-    check_messages(messages, where)
-    ids: list[int] = []
-    said: list[bool] = []
-    for message in messages:
-        turn = tokens.turn(message["role"], message["content"])
-        ids += turn
-        said += [message["role"] == "assistant" and i > 0 for i in range(len(turn))]
-    nothing = [False] * len(ids)
-    return Encoded(ids, nothing, nothing, said)
-
-
-def load_dialogs(source: str) -> tuple[list[list[dict[str, str]]], str]:
-    """(dialogues as messages, the licence line or "") of a .jsonl file, a data-set folder, or a hub id.
-
-    .jsonl: one {"messages": […]} a line. A folder or a hub id is read by `datasets`, from a column `messages`, or
-    `dialog` whose utterances take turns (daily_dialog). Only a hub id reaches for the network. Raises DialogError.
-    """
-    licence = next((line for name, line in LICENCES.items() if name in source), "")
-    path = resolve_path(source)
-    if path.is_file():
-        return [
-            _line(text, f"{path}:{n}") for n, text in enumerate(path.read_text("utf-8").splitlines(), 1) if text
-        ], ""
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise DialogError(f"dataset = {source}: needs `pip install datasets`, or a .jsonl file of messages") from None
-    try:
-        rows = load_dataset(str(path) if path.is_dir() else source, split="train")
-    except Exception as error:  # whatever the hub, the network or a file format raises is one line to the user
-        raise DialogError(f"dataset = {source}: cannot be read ({str(error).splitlines()[0]})") from None
-    return [_row(row, f"{source}, row {n}") for n, row in enumerate(rows)], licence
-
-
-def _line(text: str, where: str) -> list[dict[str, str]]:
-    try:
-        return _row(json.loads(text), where)
-    except json.JSONDecodeError as error:
-        raise DialogError(f"{where}: is not JSON ({error})") from None
-
-
-def _row(row: Mapping, where: str) -> list[dict[str, str]]:
-    if not isinstance(row, Mapping) or not ("messages" in row or "dialog" in row):
-        raise DialogError(f"{where}: must have messages, a list of role and content, or dialog, a list of texts")
-    messages = row.get("messages")
-    if messages is None:
-        messages = [{"role": ROLES[i % 2], "content": text} for i, text in enumerate(row["dialog"])]
-    check_messages(messages, where)
-    return list(messages)
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
 class DialogBatches:
     """Batches of given dialogues: step → Batch with `scored` on the assistant's tokens. Order by seed and epoch.
 
-    cut: how many dialogues were longer than max_len tokens and lost their end.
+    refused: a line for each dialogue that the tokenizer's template does not take, or whose assistant says nothing
+    within max_len tokens.
     """
 
     rows: list[Encoded]
@@ -105,17 +38,34 @@ class DialogBatches:
     max_len: int
     pad_id: int
     seed: int = 0
+    refused: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, tokens: DialogTokens, dialogs: Sequence, size: int, max_len: int, seed: int = 0) -> "DialogBatches":
-        """From messages. Raises DialogError where there are none."""
-        if not dialogs:
-            raise DialogError("dialogues: there are none")
-        rows = [encode_messages(tokens, messages, f"dialogue {n}") for n, messages in enumerate(dialogs)]
-        return cls(rows, size, max_len, tokens.pad, seed)
+    def of(
+        cls, tokenizer: "PreTrainedTokenizerBase", dialogs: Sequence, size: int, max_len: int, seed: int = 0
+    ) -> "DialogBatches":
+        """From messages. Raises TextError where the tokenizer writes no dialogues, or none of these is left."""
+        check_tokenizer(tokenizer)
+        rows, refused = [], []
+        for n, messages in enumerate(dialogs):
+            try:
+                row = encode_messages(tokenizer, messages, f"dialogue {n}")
+            except TextError as error:
+                refused.append(str(error))
+                continue
+            if any(row.said[1:max_len]):
+                rows.append(row)
+            else:
+                refused.append(f"dialogue {n}: the assistant says nothing within {max_len} tokens")
+        if not rows:
+            why = f" (the first of {len(refused)}: {refused[0]})" if refused else ""
+            raise TextError(f"dialogues: there are none{why}")
+        pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        return cls(rows, size, max_len, pad_id, seed, refused)
 
     @property
     def cut(self) -> int:
+        """How many are longer than max_len tokens and lose their end."""
         return sum(len(row) > self.max_len for row in self.rows)
 
     def __call__(self, step: int) -> Batch:
@@ -125,6 +75,63 @@ class DialogBatches:
 
     def _order(self, epoch: int) -> np.ndarray:
         return np.random.default_rng(zlib.crc32(f"dialogs/{self.seed}/{epoch}".encode())).permutation(len(self.rows))
+
+
+@dataclass(frozen=True)
+class SaidLoss:
+    """What the assistant's words cost: nats [n], and how many tokens they are [n], a dialogue each."""
+
+    nats: np.ndarray
+    tokens: np.ndarray
+
+    @property
+    def nll(self) -> float:
+        """Nats a token."""
+        return float(self.nats.sum() / self.tokens.sum())
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the nats a token."""
+        return math.exp(self.nll)
+
+    def interval(self, seed: int = 0) -> tuple[float, float]:
+        """95 % interval of the perplexity, dialogues resampled."""
+        nats, tokens = _resampled(self.nats, seed), _resampled(self.tokens, seed)
+        low, high = np.quantile(np.exp(nats / tokens), [0.025, 0.975])
+        return float(low), float(high)
+
+    def gain(self, other: "SaidLoss", seed: int = 0) -> tuple[float, float, float]:
+        """(mean, low, high) of the nats a token that `other` saves on the same dialogues, paired."""
+        less = _resampled(self.nats - other.nats, seed) / _resampled(self.tokens, seed)
+        low, high = np.quantile(less, [0.025, 0.975])
+        return self.nll - other.nll, float(low), float(high)
+
+
+def said_loss(model: Any, batches: DialogBatches, *, learn: bool = True, desc: str = "") -> SaidLoss:
+    """The loss of what the assistant says in every dialogue of `batches`, each read from its beginning.
+
+    learn: whether a TTTForCausalLM learns on the way; other models do not. desc: shows progress under that name.
+    """
+    ordered = sorted(batches.rows, key=len)  # little padding
+    place = {id(row): i for i, row in enumerate(batches.rows)}
+    nats, tokens = np.zeros(len(ordered)), np.zeros(len(ordered))
+    starts = range(0, len(ordered), batches.size)
+    for start in progress(starts, desc=desc) if desc else starts:
+        rows = ordered[start : start + batches.size]
+        batch = said_batch(rows, batches.pad_id, batches.max_len).to(model.device)
+        with torch.no_grad():
+            if isinstance(model, TTTForCausalLM):
+                nll = read(model, batch.ids, valid=batch.valid, learn=learn).nll
+            else:
+                nll = plain_nll(model, batch)
+        for row, values, counted in zip(rows, nll, batch.counted, strict=True):
+            nats[place[id(row)]], tokens[place[id(row)]] = values[counted].sum().item(), counted.sum().item()
+    return SaidLoss(nats, tokens)
+
+
+def _resampled(values: np.ndarray, seed: int, draws: int = 2000) -> np.ndarray:
+    """Sums over the dialogues, drawn with replacement; the same seed draws the same ones."""
+    return values[np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))].sum(axis=1)
 
 
 def persona_sft(dialogs: PersonaDialogs, step: int, size: int) -> Batch:
@@ -141,9 +148,3 @@ def said_batch(rows: Sequence[Encoded], pad_id: int, max_len: int | None = None)
         said = row.said[: scored.shape[1]]
         scored[i, : len(said)] = torch.tensor(said)
     return Batch(batch.ids, batch.valid, scored)
-
-
-def write_messages(path: str | Path, dialogs: Sequence[Sequence[Mapping[str, str]]]) -> None:
-    """Write dialogues as a .jsonl file that `load_dialogs` reads."""
-    lines = [json.dumps({"messages": list(messages)}, ensure_ascii=False) for messages in dialogs]
-    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")

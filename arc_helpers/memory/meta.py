@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from arc_helpers.memory.inner_loop import FastState, read
@@ -93,6 +94,16 @@ def forward_ttt_meta(
     return MetaOutput(reading.nll[counted].mean(), reading.nll, counted, reading.state)
 
 
+def plain_nll(model: nn.Module, batch: Batch) -> Tensor:
+    """Nats [B, T − 1] of an ordinary causal language model on a batch that is on its device; float32."""
+    logits = model(input_ids=batch.ids[:, :-1], attention_mask=_mask(batch)).logits
+    return F.cross_entropy(logits.float().mT, batch.ids[:, 1:], reduction="none")
+
+
+def _mask(batch: Batch) -> Tensor | None:
+    return None if batch.valid is None else batch.valid[:, :-1].long()
+
+
 @dataclass(frozen=True)
 class MetaConfig:
     """One training run. Its length is `steps`, or `seconds`, or whichever comes first.
@@ -138,12 +149,13 @@ class MetaTrainer:
     """AdamW on everything that requires a gradient, and on from its checkpoint where there is one.
 
     batches: step → Batch, so that a run that was stopped goes on with the same texts. model may be wrapped by PEFT:
-    then the adapter alone is trained, and saved in the checkpoint.
+    then the adapter alone is trained, and saved in the checkpoint. An ordinary causal language model is trained on the
+    same batches, with no inner loop.
     """
 
     def __init__(
         self,
-        model: TTTForCausalLM,
+        model: Any,
         batches: Callable[[int], Batch],
         config: MetaConfig,
         checkpoint: Path | None = None,
@@ -186,18 +198,12 @@ class MetaTrainer:
             group["lr"] = config.lr * config.rate(self.step, self.seconds)
         batch = self.batches(self.step)
         micro = config.micro_batch or len(batch.ids)
-        options: dict[str, Any] = {
-            "objective": config.objective,
-            "adapt_share": config.adapt_share,
-            "order": config.order,
-        }
         total, count = 0.0, 0
         for i in range(0, len(batch.ids), micro):
             part = batch.rows(slice(i, i + micro))
-            out = forward_ttt_meta(self.model, part, checkpoint_batches=config.checkpoint_batches, **options)
-            n = int(out.counted.sum())
-            (out.loss * n).backward()  # a sum: micro-batches need not hold equally many scored tokens
-            total, count = total + out.loss.item() * n, count + n
+            loss, n = self._loss(part)
+            (loss * n).backward()  # a sum: micro-batches need not hold equally many scored tokens
+            total, count = total + loss.item() * n, count + n
         for parameter in self.parameters.values():
             if parameter.grad is not None:
                 parameter.grad /= count
@@ -209,6 +215,17 @@ class MetaTrainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return total / count
+
+    def _loss(self, part: Batch) -> tuple[Tensor, int]:
+        """(mean outer loss, how many tokens it is the mean of)."""
+        config = self.config
+        if isinstance(self.model, TTTForCausalLM):
+            options: dict[str, Any] = {"objective": config.objective, "adapt_share": config.adapt_share}
+            options |= {"order": config.order, "checkpoint_batches": config.checkpoint_batches}
+            out = forward_ttt_meta(self.model, part, **options)
+            return out.loss, int(out.counted.sum())
+        part = part.to(self.model.device)
+        return plain_nll(self.model, part)[part.counted].mean(), int(part.counted.sum())
 
     def save(self) -> None:
         """Write the whole state, atomically."""

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from transformers import PreTrainedModel
 
 from arc_helpers.memory.adapters import add_adapter
-from arc_helpers.memory.dialog import persona_sft
+from arc_helpers.memory.dialog import DialogBatches, persona_sft
 from arc_helpers.memory.meta import Batch, MetaConfig, MetaTrainer
 from arc_helpers.memory.model import TTTConfig, TTTForCausalLM
 from arc_helpers.memory.persona import PersonaDialogs, Style
@@ -102,4 +103,26 @@ def train_adapter(
     batches = batches or (lambda step: persona_sft(dialogs, step, RECIPE.rows))
     config = MetaConfig(steps=steps, lr=lr, weight_decay=0.0, warmup_steps=min(10, steps), order=order)
     MetaTrainer(model, batches, config, on_metrics=on_metrics).run()
+    return wrapped
+
+
+def train_on_dialogs(
+    model: PreTrainedModel,
+    batches: DialogBatches,
+    kind: str = "lora",
+    *,
+    steps: int,
+    lr: float = 1e-3,
+    r: int = 8,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    on_metrics: Callable[[dict], None] = lambda metrics: None,
+) -> "PeftModel":
+    """Fine-tune an adapter of an ordinary causal language model on what the assistant says; its own weights stay.
+
+    r: rank of a LoRA.
+    """
+    wrapped = add_adapter(model, kind, seed, r)
+    config = MetaConfig(steps=steps, lr=lr, weight_decay=0.0, warmup_steps=min(10, steps), log_every=1)
+    MetaTrainer(wrapped.get_base_model(), batches, config, checkpoint, on_metrics).run()
     return wrapped

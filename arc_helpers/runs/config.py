@@ -294,7 +294,7 @@ class TpttLizaKnobs(Knobs):
 class TinyloraDialogKnobs(Knobs):
     """05_tinylora_dialog: meta-training, adapters for dialogues, chat."""
 
-    inputs = ("model_dir", "dataset")
+    inputs = ("model_dir", "dataset", "lm_dir")
     may_change = frozenset({"meta_steps", "meta_seconds"})
 
     model_size: Literal["tiny", "nano", "small", "125m"] = Field(description="size of the model that is meta-trained")
@@ -307,7 +307,9 @@ class TinyloraDialogKnobs(Knobs):
     meta_steps: Limit = Field(description="outer steps; 0 = no limit")
     meta_seconds: Seconds = Field(description="time of the meta-training; 0 = no limit")
     model_dir: Text = Field(description="meta-trained model to go on with; empty = the one trained here")
-    dataset: Text = Field(description="dialogues: a .jsonl file, a folder, a hub id; empty = our persona dialogues")
+    dataset: Text = Field(description="dialogues: a file, a folder, a hub id; empty = our persona dialogues")
+    lm_dir: Text = Field(description="an ordinary chat model that is tuned on them, too; empty = left out")
+    lm_steps: Positive = Field(description="training steps of its adapter")
     max_len: int = Field(ge=16, description="longest dialogue, in tokens")
     adapter: Literal["tinylora-13", "tinylora", "lora-xs", "lora"] = Field(description="the adapter that is kept")
     adapters: str = Field(min_length=1, description="adapters of the size table, separated by commas")
@@ -315,7 +317,7 @@ class TinyloraDialogKnobs(Knobs):
     lr: float = Field(gt=0, description="learning rate of the adapters")
     texts: Positive = Field(description="test dialogues a measurement")
     learn_from: Literal["all", "user", "none"] = Field(description="whose turns the chat learns from")
-    history: Positive = Field(description="turns kept as text")
+    history: int = Field(ge=0, description="last utterances that stand in every prompt of the chat")
 
 
 class MemoryTestsKnobs(Knobs):

@@ -7,6 +7,7 @@ import torch
 from typer.testing import CliRunner
 
 from arc_helpers.cli import app
+from arc_helpers.memory import decode
 from arc_helpers.memory.adapters import add_adapter, save_adapter
 from arc_helpers.memory.chat import Chat
 from arc_helpers.memory.figures import plot_memory
@@ -40,7 +41,8 @@ def test_a_conversation(folder, tmp_path):
     result = chat("--model", folder, said=f"hello !\n\n/memory\n/save {saved}\n/quit\nnever read\n")
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
-    assert "/save FILE" in lines[0] and "inner steps in" in lines[2] and lines[-1] == f"save: {saved}"
+    assert "kinds of fact" in lines[1] and "city, job, pet" in lines[1], "what it can be told is said first"
+    assert "/save FILE" in lines[0] and "inner steps in" in lines[3] and lines[-1] == f"save: {saved}"
     result = chat("--model", folder, "--memory", saved, said="/memory\n")
     assert result.exit_code == 0 and "inner steps" in result.output
 
@@ -53,7 +55,7 @@ def test_an_adapter_is_used(folder, tmp_path):
     other = fresh(seed=1)
     adapter = save_adapter(add_adapter(other, "lora"), tmp_path / "other")
     result = chat("--model", folder, "--adapter-path", adapter)
-    assert result.exit_code == 2 and "is for the base" in result.output
+    assert result.exit_code == 2 and "is for base" in result.output
 
 
 def test_bad_input_is_one_line(folder, tmp_path):
@@ -110,3 +112,29 @@ def test_without_a_front_end_the_memory_is_a_picture():
     assert list(picture.axes[0].lines[0].get_ydata()) == [0.0, talk.moved]
     talk.forget()
     assert talk.turns == [] and plot_memory(talk.turns).axes[0].get_title() == "the start"
+
+
+def test_the_last_utterances_are_in_every_prompt_and_each_token_is_learned_once(monkeypatch):
+    learned, prompts = [], []
+    step, feed = decode.inner_step, decode.Stream.feed
+
+    def counted(model, hidden, targets, learn, *rest, **options):
+        learned.append(float(learn.sum()))
+        return step(model, hidden, targets, learn, *rest, **options)
+
+    def seen(stream, ids, learn=True):
+        if not stream.position:
+            prompts.append(TOKENS.tokenizer.decode(ids[0]))
+        return feed(stream, ids, learn)
+
+    monkeypatch.setattr(decode, "inner_step", counted)
+    monkeypatch.setattr(decode.Stream, "feed", seen)
+    talk = Chat(fresh(), TOKENS, max_new=6, history=2)
+    for text in ("hello !", "good morning ! " * 6, "what a day !", "let us talk ."):
+        talk.say(text)
+    assert sum(learned) + sum(talk.stream.waiting[1]) == talk.read - 1, "all but the very first token, once"
+    assert "what a day!" in prompts[-1] and "hello" not in prompts[-1] and "good morning" not in prompts[-1]
+    talk = Chat(fresh(), TOKENS, max_new=6, history=0)
+    talk.say("hello !")
+    talk.say("hello !")
+    assert talk.stream.position == talk.read, "one stream"

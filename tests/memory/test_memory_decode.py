@@ -135,14 +135,14 @@ def chatter() -> TTTForCausalLM:
 
 
 def test_a_chat_saves_and_takes_up_its_memory(chatter, tmp_path):
-    chat = Chat(chatter, history=2, max_new=6)
+    chat = Chat(chatter, history=4, max_new=6)
     for text in ("my friend anna lives in rome .", "hello !", "what a day !"):
         chat.say(text)
     assert [m["content"] for m in chat.history][::2] == ["hello !", "what a day !"]
     assert "inner steps in" in command(chat, "/memory")
     path = tmp_path / "chat.safetensors"
     assert command(chat, f"/save {path}").startswith("save: ")
-    other = Chat(chatter, history=2)
+    other = Chat(chatter, history=4)
     assert command(other, f"/load {path}").startswith("load: ")
     assert list(other.history) == list(chat.history)
     for w, v in zip(chat.stream.state.weights, other.stream.state.weights, strict=True):

@@ -1,22 +1,23 @@
 """Dialogues, their tokens, and adapters: what is told, what is scored, what is held out, what is refused."""
 
-import json
+import re
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from memory_models import random_ids, small_model
+from memory_models import random_ids, small_model, trained
 
 from arc_helpers.memory import lexicon
-from arc_helpers.memory.adapters import ADAPTERS, AdapterError, add_adapter, load_adapter, save_adapter, trainable
-from arc_helpers.memory.dialog import DialogBatches, DialogError, encode_messages, load_dialogs, persona_sft
+from arc_helpers.memory.adapters import ADAPTERS, add_adapter, load_adapter, save_adapter, trainable
+from arc_helpers.memory.dialog import DialogBatches, persona_sft
 from arc_helpers.memory.inner_loop import read
-from arc_helpers.memory.meta import MetaConfig, MetaTrainer
 from arc_helpers.memory.model import FastMLP
 from arc_helpers.memory.persona import ME, PersonaDialogs, Style, pseudo_word
+from arc_helpers.memory.template import encode_messages
 from arc_helpers.memory.tokens import DialogTokens, known_words
+from arc_helpers.texts import TextError
 
 TOKENS = DialogTokens()
 USER, BOT = {"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi there"}
@@ -83,7 +84,7 @@ def test_encoding_is_the_chat_template():
     messages = [USER, BOT, {"role": "user", "content": "where do i live?"}, BOT]
     options = {"tokenize": True, "return_dict": True, "return_assistant_tokens_mask": True}
     template = TOKENS.tokenizer.apply_chat_template(messages, **options)
-    encoded = encode_messages(TOKENS, messages)
+    encoded = encode_messages(TOKENS.tokenizer, messages)
     assert encoded.ids == list(template["input_ids"])
     assert encoded.said == [bool(x) for x in template["assistant_masks"]] and any(encoded.said)
 
@@ -101,46 +102,35 @@ def test_only_the_assistant_is_scored_and_everything_is_learned_from():
     [
         ([USER], "has no assistant turn"),
         ([], "has no assistant turn"),
-        ([BOT, USER], "message 0: is the assistant's: must be the user's"),
-        ([USER, BOT, BOT], "message 2: is the assistant's: must be the user's"),
-        ([{"role": "system", "content": "x"}, BOT], "role = system: must be user or assistant"),
+        ([{"role": "tool", "content": "x"}, BOT], "message 0: role = tool: must be user, assistant or system"),
         ([USER, {"role": "assistant", "content": " "}], "message 1: content must be a text that is not empty"),
+        ([USER, {"role": "assistant", "content": "a <|end|> b"}], "message 1: holds <|end|>"),
     ],
 )
-def test_dialogues_that_are_none_are_refused(messages, error, tmp_path):
-    with pytest.raises(DialogError, match=error):
-        encode_messages(TOKENS, messages)
-    path = tmp_path / "dialogs.jsonl"
-    path.write_text(json.dumps({"messages": [USER, BOT]}) + "\n" + json.dumps({"messages": messages}) + "\n")
-    with pytest.raises(DialogError, match=rf"dialogs\.jsonl:2.*{error}"):
-        load_dialogs(str(path))
+def test_dialogues_that_are_none_are_refused(messages, error):
+    with pytest.raises(TextError, match=re.escape(error)):
+        encode_messages(TOKENS.tokenizer, messages)
+    batches = DialogBatches.of(TOKENS.tokenizer, [[USER, BOT], messages], 2, 16)
+    assert len(batches.rows) == 1 and error in batches.refused[0], "a bad dialogue costs itself"
+    with pytest.raises(TextError, match=re.escape(error)):
+        DialogBatches.of(TOKENS.tokenizer, [messages], 2, 16)
 
 
-def test_data_sets(tmp_path):
-    """messages as JSON lines, and daily_dialog's layout with its licence; what is neither is refused."""
-    path = tmp_path / "d.jsonl"
-    path.write_text(json.dumps({"messages": [USER, BOT]}) + "\n\n" + json.dumps({"dialog": ["a", "b", "c"]}) + "\n")
-    dialogs, licence = load_dialogs(str(path))
-    assert [len(d) for d in dialogs] == [2, 3] and licence == ""
-    assert [m["role"] for m in dialogs[1]] == ["user", "assistant", "user"]
-    batches = DialogBatches.of(TOKENS, dialogs, size=2, max_len=6)
-    assert batches.cut == 2, "said, not silent"
-    assert sorted(map(len, (batches.rows[0], batches.rows[1]))) and batches(0).ids.shape == (2, 6)
-    assert torch.equal(batches(5).ids, batches(5).ids)
-    folder = tmp_path / "daily_dialog"
-    folder.mkdir()
-    (folder / "train.json").write_text(json.dumps({"dialog": ["Hi .", "Hello ."]}) + "\n")
-    dialogs, licence = load_dialogs(str(folder))
-    assert dialogs == [[{"role": "user", "content": "Hi ."}, {"role": "assistant", "content": "Hello ."}]]
-    assert "CC BY-NC-SA" in licence
-    path.write_text('{"text": 1}\n')
-    with pytest.raises(DialogError, match=r"d\.jsonl:1: must have messages"):
-        load_dialogs(str(path))
-    path.write_text("nonsense\n")
-    with pytest.raises(DialogError, match=r"d\.jsonl:1: is not JSON"):
-        load_dialogs(str(path))
-    with pytest.raises(DialogError, match="dialogues: there are none"):
-        DialogBatches.of(TOKENS, [], 2, 6)
+def test_a_system_speaks_through_the_user_where_a_template_knows_none():
+    encoded = encode_messages(TOKENS.tokenizer, [{"role": "system", "content": "be kind"}, USER, BOT])
+    assert encoded.ids == [TOKENS.user, *TOKENS.ids("be kind hello"), TOKENS.end, *TOKENS.turn("assistant", "hi there")]
+    assert sum(encoded.said) == len(TOKENS.ids("hi there")) + 1
+
+
+def test_batches_of_dialogues():
+    """Cut dialogues are counted, a step's batch is always the same, and who says nothing in time is told."""
+    dialogs = [[USER, BOT], [USER, BOT, USER], [{"role": "user", "content": "hello " * 9}, BOT]]
+    batches = DialogBatches.of(TOKENS.tokenizer, dialogs, size=2, max_len=6)
+    assert batches.cut == 2 and len(batches.rows) == 2
+    assert batches.refused == ["dialogue 2: the assistant says nothing within 6 tokens"]
+    assert batches(0).ids.shape == (2, 6) and torch.equal(batches(5).ids, batches(5).ids)
+    with pytest.raises(TextError, match="dialogues: there are none"):
+        DialogBatches.of(TOKENS.tokenizer, [], 2, 6)
 
 
 @pytest.mark.parametrize(("kind", "numbers"), [("tinylora-13", 13), ("tinylora", 28 * 64), ("lora-xs", 28 * 256)])
@@ -154,20 +144,6 @@ def test_adapters_start_as_nothing_and_leave_the_memory_alone(kind, numbers):
     assert torch.allclose(before.nll, after.nll, atol=1e-5)
     assert all(isinstance(layer.mlp_ttt, FastMLP) for layer in base.model.ttt_layers)
     assert not any(w.requires_grad for w in base.fast_weights())
-
-
-def trained(kind):
-    model = small_model(ttt_layers=1)
-    wrapped = add_adapter(model, kind)
-    config = MetaConfig(steps=3, lr=0.05, warmup_steps=1)
-    MetaTrainer(wrapped.get_base_model(), lambda step: persona_batch(step), config).run()
-    return wrapped
-
-
-def persona_batch(step):
-    from arc_helpers.memory.meta import Batch
-
-    return Batch(random_ids(2, 33, seed=step))
 
 
 @pytest.mark.parametrize("kind", ADAPTERS)
@@ -184,35 +160,3 @@ def test_merged_is_unmerged_with_learning_on():
     wrapped, ids = trained("lora"), random_ids(2, 40)
     expected = read(wrapped.get_base_model(), ids).nll
     assert torch.allclose(read(wrapped.merge_and_unload(), ids).nll, expected, atol=1e-4)
-
-
-def test_a_pth_file_of_lora_tensors(tmp_path):
-    wrapped, ids = trained("lora"), random_ids(1, 40)
-    model = small_model(ttt_layers=1)
-    state = {n: p.detach().clone() for n, p in wrapped.get_base_model().named_parameters() if ".lora_" in n}
-    state = {n.replace(".default", ""): t * (2 if "lora_B" in n else 1) for n, t in state.items()}  # alpha / r = 2
-    torch.save(state, tmp_path / "tinylora.pth")
-    loaded = load_adapter(model, tmp_path / "tinylora.pth")
-    expected = read(wrapped.get_base_model(), ids).nll
-    assert torch.allclose(read(loaded.get_base_model(), ids).nll, expected, atol=1e-5)
-
-
-def test_adapters_of_another_base_are_refused(tmp_path):
-    wrapped = trained("tinylora")
-    folder = save_adapter(wrapped, tmp_path / "a")
-    with pytest.raises(AdapterError, match=r"is for the base \w+, this one is \w+"):
-        load_adapter(small_model(ttt_layers=1, seed=5), folder)
-    other = small_model(ttt_layers=1)
-    other.config.vocab_size = 60
-    with pytest.raises(AdapterError, match="is for a base of 50 tokens, this one has 60"):
-        load_adapter(other, folder)
-    with pytest.raises(AdapterError, match="is no PEFT folder"):
-        load_adapter(small_model(), tmp_path)
-    with pytest.raises(AdapterError, match=r"adapter = big: must be one of tinylora-13, tinylora, lora-xs, lora"):
-        add_adapter(small_model(), "big")
-    torch.save({"x.lora_A.weight": torch.zeros(2, 3)}, tmp_path / "bad.pth")
-    with pytest.raises(AdapterError, match=r"x \[r, 3\] does not fit this base"):
-        load_adapter(small_model(), tmp_path / "bad.pth")
-    (tmp_path / "text.pth").write_text("no tensors")
-    with pytest.raises(AdapterError, match="is not a file of tensors"):
-        load_adapter(small_model(), tmp_path / "text.pth")
