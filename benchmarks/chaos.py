@@ -5,8 +5,9 @@
 Each of the eight notebooks has a scene: a small run in a `RunFolder` that writes the same files by the same functions.
 A forked process plays it on a disk that fails at its n-th operation: it is killed before or after, a draft is torn,
 the disk is full or broken. Played again, the scene must end with the same bytes. Then: two writers in one folder;
-every file that a run goes on from damaged; a fuzzer over all that is read; deadlines, measured. (Actors that are
-killed or hang are in tests/ttt/test_ttt_workers.py, for Ray is slow to start.)
+every file that a run goes on from damaged; a fuzzer over all that is read; deadlines, measured, over the four
+notebooks that have one. (Actors that are killed or hang are in tests/ttt/test_ttt_workers.py, for Ray is slow to
+start, and a device that hangs is in tests/ttt/test_ttt_hung.py.)
 """
 
 import argparse
@@ -16,22 +17,20 @@ import os
 import random
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
-from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import torch
+from scenes import SCENES, base, puzzles, tasks, words
+from scenes.timed import overruns
 
-from arc_helpers import hybrid, lm, memory, runs, ttt
+from arc_helpers import runs
 from arc_helpers.arc import (
     Pair,
-    SubmissionWriter,
-    Task,
     load_benchmark,
     load_tasks,
     num_tests_of,
@@ -39,143 +38,13 @@ from arc_helpers.arc import (
     validate_submission,
     write_tasks,
 )
-from arc_helpers.hybrid import HybridConfig, HybridModel, JointConfig, JointTrainer
-from arc_helpers.hybrid.tiny import tiny_examples, tiny_lm, tiny_trm
-from arc_helpers.pretrain.export import save_model
 from arc_helpers.runs.check import _model_folder, misspelt
 from arc_helpers.runs.doctor import examine
 from arc_helpers.runs.folder import MARKER, read_marker
 from arc_helpers.runs.seal import LEDGER
 
 FAULTS = ("kill before", "kill after", "torn", "full", "broken")
-CPU = runs.choose_device("cpu")  # its sums are the same to the last bit from run to run
 TIMES = ("seconds", "tokens_per_second", "segments_per_second", "mfu", "loss_first", "loss_last")
-MINE = {MARKER, ".arc-run.lock", LEDGER}
-
-
-def tasks() -> list[Task]:
-    def turned(name: str, *rows: list[int]) -> Task:
-        return Task(name, tuple(Pair([r], [r[::-1]]) for r in rows[:-1]), (Pair([rows[-1]]),))
-
-    return [turned("a", [1, 2, 0], [3, 0, 0], [0, 4, 5]), turned("b", [1, 0], [2, 0], [7, 0])]
-
-
-# --- a scene a notebook: play(folder) does its work, and goes on where an earlier play was stopped
-
-
-@lru_cache(maxsize=1)
-def base() -> lm.LoadedLM:
-    return tiny_lm()
-
-
-def opened(folder: Path, notebook: str) -> tuple[runs.RunFolder, runs.RunLog, bool]:
-    own = runs.RunFolder(folder, notebook, {"seed": 0}, {"code": "x"}, goes_on=True)
-    resumed = own.open().verb == "resume"
-    for name in ("metrics.jsonl", "tasks.jsonl", "summary.json"):
-        (folder / name).unlink(missing_ok=True)
-    return own, runs.RunLog(own, notebook, "tiny", 0, {}, CPU), resumed
-
-
-def base_model(folder: Path) -> None:
-    _, log, _ = opened(folder, "00")
-    often = {"checkpoint_every": 1, "log_every": 1}
-    config = ttt.joint_config(CPU.device, 3, batch_tokens=128, engine=False, autocast=False, **often)
-    learned = ttt.adapt_jointly(base(), tasks(), config, checkpoint=folder / "checkpoint.pt", on_metrics=lambda m: None)
-    save_model(learned.model, folder / "model", "a card")
-    log.close(done=1)
-
-
-def tokens(folder: Path) -> None:
-    _, log, _ = opened(folder, "01")
-    for step in range(3):
-        log.metric(step, loss=step / 3)
-    runs.atomic_write_text(folder / "figures" / "tokens.txt", "drawn")
-    log.close(done=1)
-
-
-SETTINGS = ttt.TTTSettings(k=1, steps=2, num_pseudo=2, r=2, alpha=4.0, lr=1e-2, views=2, select="votes", cache_gib=1)
-
-
-def test_time(folder: Path) -> None:
-    _, log, resumed = opened(folder, "02")
-    writer = SubmissionWriter(folder / "submission.json", num_tests_of(tasks()), resume=resumed)
-    config = ttt.joint_config(CPU.device, 2, batch_tokens=128, checkpoint_every=1, engine=False, autocast=False)
-    learner = ttt.adapt_jointly(base(), tasks(), config, checkpoint=folder / "joint.pt")
-    ttt.solve_tasks(learner, tasks(), SETTINGS, log, writer, resume=resumed)
-    log.close(done=1)
-
-
-@lru_cache(maxsize=1)
-def puzzles() -> Any:
-    from arc_helpers.trm import make_sudoku
-
-    return make_sudoku(8, 2, seed=0)
-
-
-def recursive(folder: Path) -> None:
-    from arc_helpers import trm
-
-    _, log, _ = opened(folder, "03")
-    torch.manual_seed(0)
-    shape = trm.TRMConfig.preset("sudoku", hidden_size=16, num_heads=2, width_multiple=8)
-    config = trm.TrainConfig(steps=3, batch_tokens=80, checkpoint_every=1, log_every=1)
-    trainer = trm.Trainer(trm.TRM(shape), trm.SudokuSource(puzzles()), config, folder / "checkpoint.pt")
-    trainer.run()
-    trm.save_trm(trainer.averaged, folder / "model")
-    writer = SubmissionWriter(folder / "submission.json", num_tests_of(tasks()))
-    writer.set("a", [([[1]], [[2]])])
-    log.close(done=1)
-
-
-def joined(folder: Path) -> None:
-    _, log, _ = opened(folder, "04")
-    model = HybridModel(base(), tiny_trm(), HybridConfig(canvas_side=3))
-    config = JointConfig(epochs=1, batch_size=4, warmup_steps=1, checkpoint_every=1, log_every=1, max_attempts=1)
-    JointTrainer(model, tiny_examples(12), config, folder / "checkpoints" / "joint.pt").run()
-    hybrid.save_hybrid(model, folder / "model")
-    log.close(done=1)
-
-
-@lru_cache(maxsize=1)
-def words() -> memory.DialogTokens:
-    return memory.DialogTokens()
-
-
-def dialog(folder: Path) -> None:
-    _, log, _ = opened(folder, "05")
-    style = replace(memory.Recipe().style, length=64, gap=8)
-    recipe = memory.Recipe(model_size="tiny", window=8, ttt_batch=8, rows=1, steps=3, style=style)
-    model = memory.new_model(words(), 0, recipe)
-    dialogs = memory.PersonaDialogs(words(), style, 0)
-    config = memory.MetaConfig(steps=3, order=1, save_every=1, log_every=1)
-    memory.MetaTrainer(model, lambda step: dialogs.batch(step, 1), config, folder / "meta.pt").run()
-    runs.save_tensors(folder / "memory.safetensors", model.state_dict())
-    log.close(done=1)
-
-
-def remembered(folder: Path) -> None:
-    _, log, _ = opened(folder, "06")
-    for cell in range(3):
-        log.task(f"cell {cell}", recall=cell / 3)
-    log.close(done=1)
-
-
-def linear(folder: Path) -> None:
-    _, log, _ = opened(folder, "07")
-    if not (folder / "base" / "config.json").is_file():
-        with runs.replacing_folder(folder / "base") as draft:
-            runs.save_tensors(draft / "model.safetensors", {"w": torch.arange(6.0)})
-            runs.atomic_write_json(draft / "config.json", {"hidden": 6})
-    for _ in range(2):  # the notebook saves twice, over its own
-        with runs.replacing_folder(folder / "model") as draft:
-            runs.atomic_write_json(draft / "config.json", {"rank": 2})
-    log.close(done=1)
-
-
-SCENES: dict[str, Callable[[Path], None]] = {
-    "00": base_model, "01": tokens, "02": test_time, "03": recursive,
-    "04": joined, "05": dialog, "06": remembered, "07": linear,
-}  # fmt: skip
 
 
 def outcome(folder: Path) -> dict[str, Any]:
@@ -422,25 +291,6 @@ def fuzz(room: Path, many: int, rng: random.Random) -> Iterator[str | None]:
             yield f"{type(error).__name__}: {error} from {value!r:.200}"
 
 
-# --- deadlines
-
-
-def overruns(room: Path, many: int, rng: random.Random) -> Iterator[tuple[float, float, bool]]:
-    """(deadline, seconds that a run took, whether its submission is valid)."""
-    asked = [Task(f"t{i}", t.train, t.test) for i in range(6) for t in tasks()]
-    for number in range(many):
-        folder = room / f"late-{number}"
-        settings = replace(SETTINGS, k=4, steps=5000, views=8, strategy=rng.choice(("greedy", "dfs")), select="product")
-        seconds, began = rng.uniform(0.05, 2.0), time.monotonic()
-        log = runs.RunLog(folder, "02", "tiny", 0, {}, CPU)
-        writer = SubmissionWriter(folder / "submission.json", num_tests_of(asked))
-        with redirect_stdout(StringIO()):
-            ttt.solve_tasks(
-                base(), asked, settings, log, writer, deadline=runs.Deadline(seconds), replan=rng.random() < 0.5
-            )
-        yield seconds, time.monotonic() - began, not validate_submission(writer.path, num_tests_of(asked))
-
-
 def chaos(seed: int, kill: int, damage: int, mutations: int, deadlines: int) -> dict[str, Any]:
     """All of it: the numbers, flat."""
     torch.set_num_threads(1)
@@ -466,13 +316,13 @@ def chaos(seed: int, kill: int, damage: int, mutations: int, deadlines: int) -> 
             result["tracebacks"] += raised is not None
             if raised:
                 print(f"TRACEBACK {raised}", flush=True)
-        for seconds, took, valid in overruns(rooms[4], deadlines, random.Random(seed + 3)):
+        for which, seconds, took, valid in overruns(rooms[4], deadlines, random.Random(seed + 3)):
             late = took > 1.05 * seconds + 5
             result["deadlines"] += 1
             result["deadline_overruns"] += late
             result["invalid_submissions"] += not valid
             if late:
-                print(f"LATE {took:.1f} s for a deadline of {seconds:.1f} s", flush=True)
+                print(f"LATE {which}: {took:.1f} s for a deadline of {seconds:.1f} s", flush=True)
     bad = ("tracebacks", "invalid_submissions", "deadline_overruns")
     result["passed"] = (
         result["identical"] == result["kills"]

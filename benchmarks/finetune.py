@@ -5,7 +5,7 @@ Then the answers to labelled tasks that are neither trained on nor scored are lo
 adapter and with it; and, on a few of them, after test-time training (depth top_m) from either start. Differences are
 paired by task, with bootstrap intervals. Bound: the fine-tuned model's loss is lower, interval included.
 
-    python benchmarks/finetune.py                                    ten minutes of training on one core, then measuring
+    python benchmarks/finetune.py                                    ten minutes on one core, nine of training
     python benchmarks/finetune.py adapter=artifacts/finetune/model   measure an adapter that is there
 """
 

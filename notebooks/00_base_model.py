@@ -30,7 +30,7 @@
 # - what the model can do before any test-time training.
 #
 # **Time** (profile `laptop`): 22 minutes, of which 20 are training, on two CPU cores as on a T4 or an H200 (an
-# estimate): training has a budget of time, and a GPU makes more steps of it. `tiny` takes one minute. The shipped weights
+# estimate): the run has a budget of time, and a GPU makes more steps in it. `tiny` takes one minute. The shipped weights
 # took longer: their card, `models/arc-micro/README.md`, says how long and on what.
 #
 # **A language model as base.** With `base="models/smollm2-135m"` (`python -m arc_helpers models get smollm2-135m`), or any
@@ -83,7 +83,7 @@ batch_tokens: int = None  # tokens a training step
 micro_tokens: int = None  # tokens of one forward, gradients are summed up to a step; 0 = all at once
 pack: bool = None  # several documents in a row of fixed length, instead of padding
 compile: bool = None  # torch.compile the model, where that works
-deadline_seconds: float = None  # training time, earlier parts of a resumed run included; 0 = no limit
+deadline_seconds: float = None  # wall-clock budget of this run; 0 = no limit
 max_steps: int = None  # training steps; 0 = no limit
 autocast: bool = None  # bfloat16 matrix products, for devices where they are real
 lr_muon: float = None  # learning rate of the matrices
@@ -263,10 +263,11 @@ for kind, options in (("padded", {}), ("packed", {"row_tokens": mixture.max_len}
 # ## 6 · Training
 #
 # Muon for the matrices, AdamW for the rest; averaged weights (EMA) for everything that is reported or saved. (A LoRA is
-# trained by AdamW alone, and not averaged.) The run's length is a number of steps, a wall-clock budget, or whichever ends first.
+# trained by AdamW alone, and not averaged.) The run's length is a number of steps, a wall-clock budget, or whichever ends first:
+# nine tenths of what `deadline_seconds` leaves are for training, the rest for section 7 and 8.
 
 # %%
-settings = pretrain.settings_from(config, run.seed)
+settings = pretrain.settings_from(config, run.seed, run.deadline.part(pretrain.TRAINING))
 shares = [i / 100 for i in range(101)]
 length = settings.steps or 1000
 rates = [
@@ -307,8 +308,8 @@ def curve(history):
 
 def report(metrics):
     run.log.metric(**metrics)
-    watch = ("step", "loss", "tokens_per_second", "mfu", "held_out_loss")
-    print("  ".join(f"{name} {metrics[name]:.4g}" for name in watch if name in metrics))
+    shown = ("step", "loss", "tokens_per_second", "mfu", "held_out_loss")
+    print("  ".join(f"{name} {metrics[name]:.4g}" for name in shown if name in metrics))
     if metrics["step"] % settings.evaluate_every == 0:
         live.update(curve(trainer.history))
 
@@ -316,7 +317,8 @@ def report(metrics):
 # Now the training. ■ in the toolbar stops it; this notebook, run again from its top, goes on from the last checkpoint.
 
 # %%
-evaluate = lambda averaged: pretrain.held_out_score(averaged, watched, spelling, max_len)  # noqa: E731
+watch = (watched, spelling, max_len, run.deadline)
+evaluate = lambda averaged: pretrain.held_out_score(averaged, *watch)  # noqa: E731
 trainer = pretrain.Pretrainer(model, curriculum, settings, checkpoint, report, evaluate)
 for metrics in trainer.history:  # of the run's earlier parts
     run.log.metric(**metrics)
@@ -340,11 +342,10 @@ print(speed, f"{result['mfu']:.1%} of the peak" if "mfu" in result else "(this d
 # Greedy answers to tasks it never saw, without any test-time training. *Exact* means every cell.
 
 # %%
-score = pretrain.held_out_score(trainer.averaged, watched, spelling, max_len)
-low, high = arc.wilson_interval(score["held_out_exact"], score["held_out_tasks"])
+low, high = arc.wilson_interval(result["held_out_exact"], result["held_out_tasks"])
 print(
-    f"exact: {score['held_out_exact']} of {score['held_out_tasks']} (95 % interval {low:.3f} to {high:.3f}), "
-    f"{score['held_out_loss']:.3f} nats a token; guessing evenly would be 2.485"
+    f"exact: {result['held_out_exact']} of {result['held_out_tasks']} (95 % interval {low:.3f} to {high:.3f}), "
+    f"{result['held_out_loss']:.3f} nats a token; guessing evenly would be 2.485"
 )
 
 # %% [markdown]
@@ -354,7 +355,7 @@ print(
 # in. Of a fine-tuned base it is a PEFT adapter with its prompt form, for the whole of the base.
 
 # %%
-card = pretrain.card_of(title, trainer, result, score, left_out)
+card = pretrain.card_of(title, trainer, result, left_out)
 folder = pretrain.save_trained(trainer, run.model_path, card, config.merge)
 loaded = lm.load_causal_lm(folder, quantization=config.quantization if config.base else "none", trim_vocab=True)
 print(card[card.index("## Training and scores") :])
@@ -383,9 +384,9 @@ summary = run.log.close(
     mfu=result.get("mfu"),
     flops=result["flops"],
     loss=round(result["loss"], 4),
-    held_out_loss=round(score["held_out_loss"], 4),
-    held_out_exact=score["held_out_exact"],
-    held_out_tasks=score["held_out_tasks"],
+    held_out_loss=round(result["held_out_loss"], 4),
+    held_out_exact=result["held_out_exact"],
+    held_out_tasks=result["held_out_tasks"],
     training_seconds=round(result["seconds"], 1),
     model=str(folder),
 )

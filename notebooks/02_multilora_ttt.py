@@ -92,7 +92,7 @@ cache_gib: float = None  # memory that keeps what frozen layers compute, in GiB
 cache_disk_gib: float = None  # disk that keeps what memory does not, in GiB
 workers: int = None  # GPUs (or CPU processes) that solve groups; from 2 on by Ray
 ray_address: str = None  # a running Ray cluster; empty = this machine
-deadline_seconds: float = None  # wall-clock budget; what is left over keeps fallback attempts
+deadline_seconds: float = None  # wall-clock budget of this run, 0 = no limit; tasks left over keep fallback attempts
 trust_remote_code: bool = None  # run Python code found in the model folder
 
 # %% [markdown]
@@ -103,7 +103,6 @@ from arc_helpers import arc, lm, play, plot, runs, ttt
 
 run = runs.start_notebook("02_multilora_ttt", globals())
 config = run.config
-deadline = runs.Deadline(config.deadline_seconds)
 
 # %% [markdown]
 # ## 1 · Tasks, and a submission that is valid from the first second
@@ -320,8 +319,7 @@ picture or "no depth was looked at (frontier, or a run that goes on)"
 # %%
 learner, state, table = base, run.out_dir / "joint.pt", run.out_dir / "joint.jsonl"
 if config.joint_steps:
-    share = deadline.left / 3 if config.deadline_seconds else None  # seconds
-    joint = ttt.joint_config(str(base.device), config.joint_steps, share, seed=run.seed)
+    joint = ttt.joint_config(str(base.device), config.joint_steps, run.deadline.part(1 / 3), seed=run.seed)
     written = {"checkpoint": state, "on_metrics": lambda metrics: runs.append_record(table, metrics)}
     learner = ttt.adapt_jointly(base, tasks, joint, form=config.form, **written)
     print(f"{learner.name}: {len(learner.task_tokens.names)} tasks have a token of their own")
@@ -340,7 +338,8 @@ if config.joint_steps:
 
 # %%
 settings = ttt.settings_from(config, run.seed)
-options = {"deadline": deadline, "resume": run.resumed, "workers": config.workers, "ray_address": config.ray_address}
+options = {"deadline": run.deadline, "resume": run.resumed}
+options |= {"workers": config.workers, "ray_address": config.ray_address}
 monitor = plot.TrainingMonitor([task.id for task in tasks]).show()
 given = {"faults": faults, "replan": run.env.on_kaggle, "on_losses": monitor}
 results = ttt.solve_tasks(learner, tasks, settings, run.log, writer, **given, **options)
@@ -414,7 +413,7 @@ picture or "no view gave a valid answer"
 
 # %%
 base_results = {}
-if config.control and not deadline.passed:
+if config.control and not run.deadline.passed:
     control_log = runs.RunLog(run.out_dir / "control", "control", profile, run.seed, config, run.device)
     control_writer = arc.SubmissionWriter(control_log.out_dir / "submission.json", num_tests)
     nothing = {"steps": 0, "joint_steps": 0, "form": "in_context"}
@@ -488,14 +487,14 @@ plot.explore_candidates(judged or walls) if walls else None
 
 # %% tags=["teaching"]
 story = None
-if config.watch and answered and not deadline.passed:
+if config.watch and answered and not config.deadline_seconds:  # a deadline leaves no time for it
     task = answered[0]
     shots, losses_seen = ttt.watch_task(learner, task, settings, shots=config.watch)
     truth = task.answers()[0] if task.has_answers else None
     story = play.Learning(task.without_answers(), shots, truth, losses_seen) if shots else None
 if story:
     print(*story.save(run.out_dir / "learning"), sep="\n")
-play.watch_learning(story) if story else "nothing was watched (watch=0, no time, or no answer)"
+play.watch_learning(story) if story else "nothing was watched (watch=0, a deadline, or no answer)"
 
 # %% [markdown]
 # ## Results

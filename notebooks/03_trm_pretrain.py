@@ -28,7 +28,7 @@
 # - what recursion is worth against a single pass with the same parameters, data and time;
 # - how TRM answers ARC tasks, why it cannot answer one it was not trained on, and what that means for a score.
 #
-# **Time** (profile `laptop`): an estimated 7 minutes, on two CPU cores as on a T4 or an H200: most of it is training with
+# **Time** (profile `laptop`): an estimated 9 minutes, 10 at most, on two CPU cores as on a T4 or an H200: most of it is training with
 # a budget of time, in which a GPU makes more steps. `tiny` is over in half a minute and learns nothing worth a look: it
 # tests the machinery.
 #
@@ -71,11 +71,11 @@ lr_tasks: float = None  # learning rate of the task vectors
 warmup_steps: int = None  # steps of linear warm-up, before the cosine
 batch_tokens: int = None  # positions a training step
 autocast: bool = None  # bfloat16 products, where the device has them
-deadline_seconds: float = None  # wall-clock budget of training on ARC (four fifths) and answering; 0 = no limit
+deadline_seconds: float = None  # wall-clock budget of this run; 0 = no limit
 max_steps: int = None  # training steps on ARC; 0 = no limit
 epochs: float = None  # passes over all pairs; 0 = no limit
 keep_every: int = None  # steps after which a checkpoint is kept, as checkpoint_step_5000.pt; 0 = the last one only
-sudoku_seconds: float = None  # training time of each of the two Sudoku models
+sudoku_seconds: float = None  # training time of each of the two Sudoku models, at most
 sudoku_puzzles: int = None  # Sudoku puzzles to learn from, before augmentation
 views: int = None  # augmented views that vote
 segments: int = None  # segments of an answer; 0 = as many as in training
@@ -255,13 +255,17 @@ picture
 
 # %% [markdown]
 # The control: the same network with the same number of parameters, but one cycle of one update and one segment. It
-# gets the same puzzles and the same *time*, in which it makes more steps, for they are cheaper.
+# gets the same puzzles and the same *time*, in which it makes more steps, for they are cheaper. Both together may take
+# a third of what the run has.
 
 # %% tags=["teaching"]
+each = min(config.sudoku_seconds, run.deadline.part(1 / 6) or config.sudoku_seconds)
+
+
 def train_sudoku(shape):
     torch.manual_seed(run.seed)
     settings = trm.TrainConfig(
-        steps=None, seconds=config.sudoku_seconds, batch_tokens=64 * 39, ema_decay=0.99, autocast=autocast, log_every=50
+        steps=None, seconds=each, batch_tokens=64 * 39, ema_decay=0.99, autocast=autocast, log_every=50
     )
     curve = []
     trainer = trm.Trainer(trm.TRM(shape).to(device), trm.SudokuSource(puzzles), settings, on_metrics=curve.append)
@@ -378,11 +382,10 @@ assert 0 <= halted_right <= 1
 # answers instead: one of ours, or a published `step_N` with the data folder that belongs to it (`data`).
 
 # %%
-deadline = runs.Deadline(config.deadline_seconds)
 passes = config.epochs and examples.steps_of(config.epochs, shape.prefix_len, config.batch_tokens)
 settings = trm.TrainConfig(
     steps=min(filter(None, (config.max_steps, passes)), default=None),
-    seconds=config.deadline_seconds and 0.8 * config.deadline_seconds,
+    seconds=run.deadline.part(0.8),  # the rest is for the answers
     batch_tokens=config.batch_tokens,
     optimizer=config.optimizer,
     lr=config.lr,
@@ -451,7 +454,7 @@ picture
 colors = opened.colors if opened else config.augment == "colors"
 views = config.views if colors or model.config.conditioning == "identifier" else min(config.views, 8)
 how = {"layout": layout, "views": views, "segments": config.segments, "colors": colors}
-how["deadline"] = deadline  # what has been answered until then votes
+how["deadline"] = run.deadline  # what has been answered until then votes
 predictions = trm.predict(averaged, dataset, every_segment=True, **how)
 trm.save_predictions(run.out_dir / "predictions.jsonl", predictions)
 votes = trm.vote(predictions)
@@ -471,7 +474,7 @@ if scored:
     blank = trm.vote(trm.predict(averaged, dataset, blank=True, **how))
     score = arc.score_submission(writer.path, labelled)
     table = trm.score_votes(votes, labelled)
-    without = None if deadline.passed else trm.score_votes(blank, labelled, (2,))[0].tasks_solved
+    without = None if run.deadline.passed else trm.score_votes(blank, labelled, (2,))[0].tasks_solved
     for at in table:
         print(f"pass@{at.k:<4} {at.tasks_solved:5.1f} of {at.n_tasks} tasks, {at.outputs_solved} outputs")
     print(f"95 % interval of pass@2: {score.ci_low:.3f} to {score.ci_high:.3f}; blank task: {without}")

@@ -64,7 +64,7 @@ asked: int = None  # questions of each test set
 batch_size: int = None  # questions a training step
 epochs: float = None  # passes over the training questions, of every arm
 lr: float = None  # learning rate of the adapters
-deadline_seconds: float = None  # training time of an arm; 0 = no limit
+deadline_seconds: float = None  # wall-clock budget of this run; 0 = no limit
 feedback_steps: int = None  # further steps of the joint model, with feedback on an attempt
 max_attempts: int = None  # attempts at a question, and views to compare them with
 cache_gib: float = None  # memory for states of prompts that are read again, in GiB
@@ -263,12 +263,15 @@ def train(arm, model, settings, checkpoint=None):
 
 
 # %% [markdown]
-# Every arm gets the same questions in the same order. A checkpoint is kept of each, and the same command goes on from it.
+# Every arm gets the same questions in the same order, and the same time where the run has a limit: six tenths of it are
+# for training. A checkpoint is kept of each, and the same command goes on from it.
 
 # %%
 autocast = runs.has_bfloat16(device)
 same = {"epochs": config.epochs, "batch_size": config.batch_size, "lr": config.lr, "seed": run.seed}
-same |= {"deadline_seconds": config.deadline_seconds, "autocast": autocast, "max_attempts": 1, "log_every": 10}
+rivals = [arm for arm in (config.arms or "").split(",") if arm]
+each = run.deadline.part(0.6 / (len(rivals) + 2))  # seconds: of the joint model, each rival, and section 7
+same |= {"deadline_seconds": each, "autocast": autocast, "max_attempts": 1, "log_every": 10}
 kept = {arm: run.out_dir / "checkpoints" / f"{arm}.pt" for arm in (*hybrid.ARMS, "feedback")}
 train("joint", model, hybrid.JointConfig(**same), kept["joint"])
 assert hybrid.weights_hash(llm.model) == before
@@ -297,7 +300,7 @@ scores = {}
 
 def score(arm, model):
     for name in ("seen", "variants", "unseen") if arm != "task_id" else ("seen",):
-        right = hybrid.solved(model, getattr(sets, name))
+        right = hybrid.solved(model, getattr(sets, name), deadline=run.deadline)
         share, (low, high) = right.mean(), arc.wilson_interval(int(right.sum()), len(right))
         scores.setdefault(arm, {})[name] = (share, low, high)
         print(f"{arm:>10} {name:>9}: {share:6.1%} of {len(right)} (95 % interval {low:.3f} to {high:.3f})")
@@ -310,10 +313,9 @@ score("joint", model)
 # and the bridge, not by the reader.
 
 # %%
-for arm in (config.arms or "").split(","):
-    if arm:
-        rival = hybrid.build_arm(arm, llm, shape, joined, sets.rows, run.seed, config.cache_gib).to(device)
-        score(arm, train(arm, rival, hybrid.JointConfig(**same), kept[arm]))
+for arm in rivals:
+    rival = hybrid.build_arm(arm, llm, shape, joined, sets.rows, run.seed, config.cache_gib).to(device)
+    score(arm, train(arm, rival, hybrid.JointConfig(**same), kept[arm]))
 
 # %% [markdown]
 # Bars with their 95 % intervals, one seed. Three seeds and the intervals of the differences: `make bench
@@ -331,7 +333,7 @@ picture
 # %%
 listening = scores["joint"]["variants"][0]
 model.config = replace(joined, control="shuffled")
-deaf = hybrid.solved(model, sets.variants).mean()
+deaf = hybrid.solved(model, sets.variants, deadline=run.deadline).mean()
 model.config = joined
 print(f"variants: {listening:.1%} with its own states, {deaf:.1%} with those of another task")
 
@@ -344,7 +346,7 @@ print(f"variants: {listening:.1%} with its own states, {deaf:.1%} with those of 
 # %%
 epochs = config.feedback_steps / (len(sets.train) // 16)
 again = same | {"epochs": epochs, "batch_size": 16, "lr": config.lr / 4, "lr_matrices": 5e-3, "autocast": False}
-again |= {"max_attempts": 2, "feedback_every": 1, "deadline_seconds": None}
+again |= {"max_attempts": 2, "feedback_every": 1}
 train("feedback", model, hybrid.JointConfig(**again), kept["feedback"])
 last = history["feedback"][-1]
 unchanged = hybrid.weights_hash(llm.model) == before
@@ -364,7 +366,7 @@ def as_asked(example, answer):
     return hybrid.questions_of(task)
 
 
-sample, said = sets.variants[:4], []
+sample, said = [] if run.deadline.passed else sets.variants[:4], []
 for poison in (lambda answer: answer, lambda answer: 9 - answer, lambda answer: None):
     asked_now = [q for example in sample for q in as_asked(example, poison(example.answer))]
     answers = hybrid.solve(model, asked_now, attempts=2, demonstrations=True, stop=False)
@@ -397,7 +399,7 @@ def attempts_at(example):
 # The question whose answers change most:
 
 # %%
-pages = [attempts_at(example) for example in sets.variants[:12]]
+pages = [attempts_at(example) for n, example in enumerate(sets.variants[:12]) if not (n and run.deadline.passed)]
 changing = [len({str(grid) for grid, *_ in rows["asked"][1]}) for _, rows in pages]
 liveliest = pages[int(np.argmax(changing))]
 picture = pictures.plot_attempts(liveliest[1])
@@ -423,7 +425,7 @@ ways = {"attempts": {"attempts": config.max_attempts, "stop": False}}
 ways["views"] = {"attempts": 1, "views": config.max_attempts}
 tries = {}
 for way, how in ways.items():
-    answers = hybrid.solve(model, asked_all, seed=run.seed, **how)
+    answers = hybrid.solve(model, asked_all, seed=run.seed, deadline=run.deadline, **how)
     per = len(answers) // len(asked_all)
     parts = [answers[i : i + per] for i in range(0, len(answers), per)]
     tries[way] = [[attempt for answer in part for attempt in answer.attempts] for part in parts]
@@ -482,6 +484,7 @@ summary = run.log.close(
     attempts_last=round(float(table["attempts, the last"][ks[-1]][0]), 4),
     views_votes=round(float(table["views, votes"][ks[-1]][0]), 4),
     tries=ks[-1],
+    in_time=not run.deadline.passed,  # what came after the deadline counts as not solved
     language_model_unchanged=unchanged,
     model=str(folder),
 )

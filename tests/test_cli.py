@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from arc_helpers.cli import app
-from arc_helpers.runs import ConfigError
-from arc_helpers.runs.notebook import find_notebook, parse_words
+from arc_helpers.runs import ConfigError, RunFolder
+from arc_helpers.runs.notebook import Notebook, find_notebook, parse_words
 
 PARAMETERS = """\
 profile: str = "tiny"  # which values: tiny, laptop, gpu, kaggle
@@ -355,3 +355,16 @@ def test_info(cli):
     assert result.exit_code == 0
     for word in ("where", "pytest", "device", "torch", "arcagi1/evaluation", "02_multilora_ttt"):
         assert word in result.stdout
+
+
+def test_what_a_hung_device_has_left_is_tried_once_more(cli, tmp_path, monkeypatch):
+    """And not a third time."""
+    given = []
+
+    def execute(self, values, target, cell_timeout):
+        given.append(values.get("steps"))
+        RunFolder(tmp_path, self.name, {}).open()  # and no finish(): RunLog.leave_unfinished
+
+    monkeypatch.setattr(Notebook, "_execute", execute)
+    result = cli("run", "02", f"out_dir={tmp_path}", "steps=3")
+    assert given == [3, 3] and "not all was done; once more, in another kernel" in result.stderr

@@ -14,6 +14,7 @@ from arc_helpers.hybrid.feedback import tokens_to_grid
 from arc_helpers.hybrid.model import HybridConfig, HybridModel
 from arc_helpers.hybrid.questions import Example, as_batch
 from arc_helpers.lm.loading import LoadedLM
+from arc_helpers.runs import Deadline
 from arc_helpers.trm import TRM, TRMConfig
 
 #: arm → what of the joint model's config differs
@@ -62,10 +63,17 @@ def build_arm(
     return HybridModel(lm, network, replace(config, **ARMS[arm]), cache_gib)
 
 
-def solved(model: HybridModel, examples: Sequence[Example], batch_size: int = 50) -> np.ndarray:
-    """bool [n]: is the first attempt exactly right? The only place in this package that scores."""
+def solved(
+    model: HybridModel, examples: Sequence[Example], batch_size: int = 50, deadline: Deadline | None = None
+) -> np.ndarray:
+    """bool [n]: is the first attempt exactly right? The only place in this package that scores.
+
+    What is not asked before the deadline is not solved.
+    """
     side, found = model.config.canvas_side, []
     for i in range(0, len(examples), batch_size):
+        if deadline and deadline.passed:
+            return np.array(found + [False] * (len(examples) - len(found)))
         part = examples[i : i + batch_size]
         questions = [example.question for example in part]
         rows = [example.task for example in part] if model.config.conditioning == "id" else ()

@@ -16,6 +16,7 @@ from arc_helpers.arc import DIHEDRAL, Transform, color_permutation
 from arc_helpers.hybrid.feedback import Attempt, grid_to_feedback, tokens_to_grid
 from arc_helpers.hybrid.model import HybridError, HybridModel, Thought
 from arc_helpers.hybrid.questions import Question, as_batch, leave_one_out
+from arc_helpers.runs import Deadline
 
 RULES = ("last", "q", "votes")
 
@@ -45,12 +46,14 @@ def solve(
     batch_size: int = 32,
     seed: int = 0,
     log: Callable[[str], None] = print,
+    deadline: Deadline | None = None,
 ) -> list[Answer]:
     """Answer questions in several views, each with up to `attempts` attempts (None: the model's max_attempts).
 
     demonstrations: hold out each demonstration first, and tell the language model what became of it. stop: end a row's
     loop where its answer repeats itself and the halting head says "right". An attempt that is not finite is dropped,
-    the loop goes on, and `log` gets a line. Raises HybridError where attempts or views are < 1.
+    the loop goes on, and `log` gets a line. deadline: looked at before every attempt; a question that comes after it
+    has none. Raises HybridError where attempts or views are < 1.
     """
     attempts = model.config.max_attempts if attempts is None else attempts
     for name, value in (("max_attempts", attempts), ("views", views), ("batch_size", batch_size)):
@@ -62,11 +65,14 @@ def solve(
     asked = [(question, view) for question in questions for view in choose_views(question, views, seed)]
     for i in range(0, len(asked), batch_size):
         part = asked[i : i + batch_size]
+        if deadline and deadline.passed:
+            found += [Answer(question.task_id, question.index, view.name, ()) for question, view in part]
+            continue
         seen = [question.seen(view) for question, view in part]
         notes, shares = zip(
             *(check_demonstrations(model, q) if demonstrations else ("", None) for q in seen), strict=True
         )
-        histories = run_attempts(model, seen, attempts, notes, stop, log)
+        histories = run_attempts(model, seen, attempts, notes, stop, log, deadline)
         for (question, view), history, share in zip(part, histories, shares, strict=True):
             back = tuple(replace(a, grid=None if a.grid is None else view.inverse.grid(a.grid)) for a in history)
             found.append(Answer(question.task_id, question.index, view.name, back, share))
@@ -82,8 +88,9 @@ def run_attempts(
     notes: Sequence[str] = (),
     stop: bool = True,
     log: Callable[[str], None] = print,
+    deadline: Deadline | None = None,
 ) -> list[list[Attempt]]:
-    """The attempts at each question of a batch, dropped ones included."""
+    """The attempts at each question of a batch, dropped ones included; after the deadline no further ones."""
     notes = notes or [""] * len(questions)
     made: list[list[Attempt]] = [[] for _ in questions]
     active, states, latents = list(range(len(questions))), model.first_states(questions), {}
@@ -98,7 +105,7 @@ def run_attempts(
             else:
                 latents[i] = thought.z_H[row]
         active = [i for i in active if not (stop and settled(made[i]))]
-        if not active or number == attempts:
+        if not active or number == attempts or (deadline and deadline.passed):
             break
         zeros = torch.zeros_like(thought.z_H[0])
         z_H = torch.stack([latents.get(i, zeros) for i in active])

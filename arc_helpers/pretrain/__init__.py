@@ -6,6 +6,7 @@ Names are imported on first use, so that `import arc_helpers.pretrain` alone doe
 from arc_helpers import on_first_use
 
 _WHERE = {
+    "TRAINING": "base_run",
     "card_of": "base_run",
     "model_from": "base_run",
     "save_trained": "base_run",

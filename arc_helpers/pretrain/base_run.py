@@ -31,6 +31,8 @@ from arc_helpers.runs import ConfigError, choose_device, has_bfloat16, output_pa
 from arc_helpers.runs.notebook import parse_words
 
 NOTEBOOK = "00_base_model"
+SCORE = ("held_out_loss", "held_out_exact", "held_out_tasks")
+TRAINING = 0.9  # of the time that is left is for training; then the model is scored, saved and read again
 
 
 def corpus_from(
@@ -52,8 +54,11 @@ def corpus_from(
     )
 
 
-def settings_from(knobs: Any, seed: int) -> PretrainConfig:
-    """The settings that the knobs of notebook 00 ask for; what only takes or saves time goes by the device."""
+def settings_from(knobs: Any, seed: int, seconds: float | None) -> PretrainConfig:
+    """The settings that the knobs of notebook 00 ask for; what only takes or saves time goes by the device.
+
+    seconds: for training, TRAINING of what the run has left; None without a limit.
+    """
     same = ("warmup_steps", "batch_tokens", "micro_tokens", "pack", "compile", "lr_muon", "lr_adamw")
     device = choose_device().device
     on_gpu = device == "cuda"
@@ -63,7 +68,7 @@ def settings_from(knobs: Any, seed: int) -> PretrainConfig:
     given |= tuned if knobs.base else {}
     return PretrainConfig(
         steps=knobs.max_steps,
-        seconds=knobs.deadline_seconds,
+        seconds=seconds,
         seed=seed,
         workers=min(8, os.cpu_count() or 1) if on_gpu else 0,  # a GPU takes more documents than one core can draw
         log_every=50 if on_gpu else 10,
@@ -120,17 +125,16 @@ def card_of(
     title: str,
     trainer: Pretrainer,
     result: Mapping[str, float],
-    score: Mapping[str, float],
     left_out: Sequence[str],
 ) -> str:
-    """The card of a run's model."""
+    """The card of a run's model. result: what `trainer.run` has returned."""
     mixture = trainer.curriculum.stages[-1][1]
     shares = {name: share for name, (share, _) in mixture.sources.items()}
     facts = training_facts(trainer, result, mixture.max_side)
-    facts["held-out loss"] = f"{score['held_out_loss']:.3f} nats a token"
+    facts["held-out loss"] = f"{result['held_out_loss']:.3f} nats a token"
     scores = {
         "ARC-AGI-2 training without what ARC-AGI-1 has (neither trained on nor scored), greedy, one view, no test-time "
-        "training": (int(score["held_out_exact"]), int(score["held_out_tasks"]))
+        "training": (int(result["held_out_exact"]), int(result["held_out_tasks"]))
     }
     base = trainer.model.base if isinstance(trainer.model, FineTuned) else None
     return model_card(title, shares, list(left_out), facts, scores, base=base)
@@ -158,9 +162,12 @@ def main(words: Sequence[str]) -> None:
         print("  ".join(f"{name} {metrics[name]:.4g}" for name in shown if name in metrics), flush=True)
 
     def evaluate(averaged: torch.nn.Module) -> dict[str, float]:
-        return held_out_score(averaged, watched, prompt_form, max_len)
+        return held_out_score(averaged, watched, prompt_form, max_len, run.deadline)
 
-    trainer = Pretrainer(model, curriculum, settings_from(knobs, own["seed"]), checkpoint, report, evaluate, processes)
+    # one budget for all processes: whoever ended before the others would leave them waiting
+    seconds = processes.from_first(run.deadline.part(TRAINING) or 0.0 if run else 0.0, model.device) or None
+    settings = settings_from(knobs, own["seed"], seconds)
+    trainer = Pretrainer(model, curriculum, settings, checkpoint, report, evaluate, processes)
     if processes.first:
         for metrics in trainer.history:  # of the run's earlier parts
             run.log.metric(**metrics)
@@ -169,13 +176,13 @@ def main(words: Sequence[str]) -> None:
         print(f"starts at step {trainer.step}", flush=True)
     result = trainer.run(stop_after)
     if processes.first:
-        _finish(run, knobs, trainer, result, evaluate(trainer.averaged), left_out)
+        _finish(run, knobs, trainer, result, left_out)
     processes.close()
 
 
-def _finish(run, knobs, trainer: Pretrainer, result: Mapping[str, float], score: Mapping[str, float], left_out) -> None:
+def _finish(run, knobs, trainer: Pretrainer, result: Mapping[str, float], left_out) -> None:
     title = f"{Path(knobs.base).name}, fine-tuned on ARC" if knobs.base else f"GridLM {knobs.preset}"
-    card = card_of(title, trainer, result, score, left_out)
+    card = card_of(title, trainer, result, left_out)
     folder = save_trained(trainer, run.model_path, card, knobs.merge)
     rates = [m["tokens_per_second"] for m in trainer.history] or [result["tokens"] / result["seconds"]]
     summary = run.log.close(
@@ -187,7 +194,7 @@ def _finish(run, knobs, trainer: Pretrainer, result: Mapping[str, float], score:
         mfu=result.get("mfu"),
         flops=result["flops"],
         training_seconds=round(result["seconds"], 1),
-        **score,
+        **{name: result[name] for name in SCORE},
         notes="; ".join(trainer.notes),
         model=str(folder),
     )

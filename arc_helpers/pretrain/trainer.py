@@ -103,13 +103,15 @@ class Pretrainer:
         return self.config.progress(self.step, self.seconds) >= 1
 
     def run(self, stop_after: float | None = None) -> dict[str, float]:
-        """Train to the end of the run; returns steps, tokens, seconds, FLOPs and the last metrics.
+        """Train to the end of the run; returns steps, tokens, seconds, FLOPs, the last metrics, and what `evaluate`
+        says of the model as it is then.
 
         stop_after: seconds after which this call saves and returns although the run is not over, for machines that
         are lent for less than a run takes. The schedule knows nothing of it.
         """
         last: dict[str, float] = {}
         losses: list[Tensor] = []
+        looked = False  # whether `last` holds what `evaluate` says of this very model
         began, before = self.clock(), self.seconds
         window = _Window(began, self.tokens, self.flops)
         self.model.train()
@@ -117,6 +119,7 @@ class Pretrainer:
             if self.over or (stop_after is not None and self.seconds - before >= stop_after):
                 break
             losses.append(self._one_step(batch))
+            looked = False
             self.seconds = before + self.processes.from_first(self.clock() - began, self.model.device)
             if self.over or self.step % self.config.log_every == 0:
                 last |= self._metrics(losses, window)
@@ -126,11 +129,14 @@ class Pretrainer:
                     and self.processes.first
                 ):
                     last |= self.evaluate(self.averaged)
+                    looked = True
                 self._report(dict(last))
                 losses, window = [], _Window(self.clock(), self.tokens, self.flops)
             if self.step % self.config.checkpoint_every == 0:
                 self.save()
         self.save()
+        if self.evaluate and self.processes.first and not looked:
+            last |= self.evaluate(self.averaged)
         counters = {"step": self.step, "tokens": self.tokens, "seconds": self.seconds, "flops": self.flops}
         return {**(self.history[-1] if self.history else {}), **last, **counters}
 

@@ -34,6 +34,7 @@ from arc_helpers.runs.progress import progress
 from arc_helpers.runs.records import append_record, plain, read_jsonl
 from arc_helpers.runs.seal import seal_json, sealing, usable
 from arc_helpers.runs.session import Run, start, start_notebook
+from arc_helpers.runs.watch import Hung, unless_hung
 
 __all__ = [
     "HOST",
@@ -44,6 +45,7 @@ __all__ = [
     "DeviceChoice",
     "Environment",
     "FolderError",
+    "Hung",
     "NOTEBOOKS",
     "PROFILES",
     "Profile",
@@ -85,4 +87,5 @@ __all__ = [
     "tolerance",
     "usable",
     "versions",
+    "unless_hung",
 ]

@@ -44,6 +44,7 @@ class RunLog:
         self.out_dir.mkdir(parents=True, exist_ok=True)
         self._run = {"notebook": notebook, "profile": profile, "seed": seed}
         self._device = device or choose_device()
+        self._unfinished = False
         self._start = time.monotonic()
         knobs = config.model_dump() if isinstance(config, BaseModel) else dict(config)
         record = {**self._run, "config": plain(knobs)}
@@ -67,6 +68,10 @@ class RunLog:
             fig.savefig(draft, format="png", bbox_inches="tight")
         return path
 
+    def leave_unfinished(self) -> None:
+        """What close() ends is not the run: the same command goes on with it."""
+        self._unfinished = True
+
     def close(self, **numbers: Any) -> dict[str, Any]:
         """Write summary.json (flat: numbers, strings, booleans, None) and return it.
 
@@ -87,7 +92,7 @@ class RunLog:
         atomic_write_json(self.out_dir / "summary.json", summary)
         self._mirror.close(summary)
         if self._folder is not None:
-            self._folder.finish()
+            self._folder.release() if self._unfinished else self._folder.finish()
         return summary
 
 

@@ -17,6 +17,7 @@ from arc_helpers.runs.check import open_folder, page, require
 from arc_helpers.runs.config import NOTEBOOKS, ConfigError, RunKnobs, check_run, resolve, section
 from arc_helpers.runs.env import home, output_path, project_root, resolve_path
 from arc_helpers.runs.explain import explain_unknown
+from arc_helpers.runs.folder import read_marker
 
 TEACHING = "teaching"  # the tag of a cell that shows something, and that no answer depends on
 
@@ -79,9 +80,18 @@ class Notebook:
         """Execute with checked values, in this very interpreter's kernel; returns the executed notebook.
 
         output: its path; None means <out_dir>/<name>.ipynb. cell_timeout: seconds one cell may take.
-        What the notebook prints is printed here too. Raises ConfigError, one line, where its folder is refused;
+        What the notebook prints is printed here too. A run that a hung device has ended before its time goes on once
+        in a second kernel. Raises ConfigError, one line, where its folder is refused;
         NotebookFailed, with the notebook written up to the failing cell, and KeyboardInterrupt once its kernel is gone.
         """
+        target = output_path(output) if output else self.out_dir(values) / f"{self.name}.ipynb"
+        self._execute(values, target, cell_timeout)
+        if self._unfinished(values):
+            print(f"{self.name}: not all was done; once more, in another kernel", file=sys.stderr)
+            self._execute({name: value for name, value in values.items() if name != "fresh"}, target, cell_timeout)
+        return target
+
+    def _execute(self, values: Mapping[str, Any], target: Path, cell_timeout: int | None) -> None:
         import papermill
         from ipykernel.kernelspec import get_kernel_dict
         from jupyter_client.kernelspec import KernelSpec
@@ -99,7 +109,6 @@ class Notebook:
         # said once, below, not by it and by asyncio as well.
         for name in ("papermill", "traitlets", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        target = output_path(output) if output else self.out_dir(values) / f"{self.name}.ipynb"
         self._own_folder(values)  # first, for papermill writes into it
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +138,11 @@ class Notebook:
             raise NotebookFailed(f"{self.name}: a cell ran longer than {cell_timeout} s (see {target})") from None
         except DeadKernelError:
             raise NotebookFailed(f"{self.name}: its kernel died, maybe out of memory (see {target})") from None
-        return target
+
+    def _unfinished(self, values: Mapping[str, Any]) -> bool:
+        """Whether a notebook that has run to its end has left work (`RunLog.leave_unfinished`)."""
+        marker = read_marker(self.out_dir(values)) if section(self.name) in NOTEBOOKS else None
+        return marker is not None and marker.state == "running"
 
     def _copy_to(self, target: Path) -> None:
         """The notebook as it is executed: a cell that only teaches may fail, and the work after it goes on."""

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from arc_helpers import __version__
 from arc_helpers.runs.check import misspelt, open_folder, require
 from arc_helpers.runs.config import ConfigError, check_run, knob_names, resolve
+from arc_helpers.runs.deadline import Deadline
 from arc_helpers.runs.env import (
     PACKAGE,
     DeviceChoice,
@@ -30,7 +31,8 @@ TABLES = ("metrics.jsonl", "tasks.jsonl", "summary.json")
 class Run:
     """What a notebook needs to know about its run; out_dir is absolute.
 
-    resumed: it goes on where an earlier run in this folder was stopped.
+    resumed: it goes on where an earlier run in this folder was stopped. deadline: of the whole run, from its first line
+    on (deadline_seconds, where the notebook has it); whatever trains or answers looks at it in every step.
     """
 
     notebook: str
@@ -42,6 +44,7 @@ class Run:
     device: DeviceChoice
     out_dir: Path
     resumed: bool = False
+    deadline: Deadline = field(default_factory=lambda: Deadline(None))
 
     @property
     def model_path(self) -> Path:
@@ -76,6 +79,7 @@ def start(
     """
     own = check_run(profile=profile, seed=seed, out_dir=out_dir, fresh=fresh)
     config = resolve(notebook, profile, knobs)
+    deadline = Deadline(getattr(config, "deadline_seconds", None))
     findings = require(notebook, own, config)
     folder = open_folder(notebook, own, config)
     # bitsandbytes tells every CPU, when peft imports it, that a kernel could be downloaded
@@ -102,7 +106,7 @@ def start(
     for finding in findings:
         if finding.about == "unreadable":
             print(f"  not read {finding.text}")
-    return Run(notebook, profile, own.seed, config, log, env, device, folder.path, verdict.verb == "resume")
+    return Run(notebook, profile, own.seed, config, log, env, device, folder.path, verdict.verb == "resume", deadline)
 
 
 def start_notebook(notebook: str, namespace: Mapping[str, Any], *, dtype: Dtype | None = None) -> Run:

@@ -1,7 +1,7 @@
 """The whole way of a run: tasks in, adapters trained, answers decoded and ranked, every result on disk at once."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -11,7 +11,7 @@ import numpy as np
 
 from arc_helpers.arc import SubmissionWriter, Task, TaskFault, safe_name
 from arc_helpers.lm.loading import LoadedLM
-from arc_helpers.runs import Deadline, RunLog, append_record, atomic_write_text, plain, progress
+from arc_helpers.runs import Deadline, Hung, RunLog, append_record, atomic_write_text, plain, progress, unless_hung
 from arc_helpers.ttt.budget import Budget, difference, size_of
 from arc_helpers.ttt.features import task_features
 from arc_helpers.ttt.group import OnLosses, solve_group, solve_or_split
@@ -81,6 +81,9 @@ def solve_tasks(
     `ray_address`; the attempts are the same, and lines come in the order in which groups are done. With one worker
     Ray is not imported. Raises WorkersError, one line, where there is no Ray or no device.
 
+    Where a device hangs (`runs.unless_hung`), the run ends with what it has; a note says so, and the same command goes on
+    with it in another process.
+
     on_losses({task id: loss}) is called after every step of a group that is trained in this process, such as a
     `plot.TrainingMonitor`; with several workers it is not.
     """
@@ -111,6 +114,11 @@ def solve_tasks(
     waiting = [[task.id for task in group] for group in pending]
     budget = Budget(deadline or Deadline(None), waiting, sizes, settings, devices=workers, replan=replan)
     errors = log.out_dir / "errors.log"
+
+    def hung(line: str) -> None:
+        log.leave_unfinished()
+        solved.notes.append(f"{line}; what is missing is done by the same command, in another process")
+
     if workers > 1 and pending:
         work = solve_on_workers(
             lm,
@@ -125,7 +133,7 @@ def solve_tasks(
             say=solved.notes.append,
         )
     else:
-        work = _solve_here(lm, pending, budget, errors, on_losses)
+        work = _solve_here(lm, pending, budget, errors, on_losses, hung)
     statuses["resumed"] = sum(map(len, done.values()))
     recorded = _recorded(work, journal, budget)
     ended: Iterator[tuple[list[str], list[TaskResult]]]
@@ -145,17 +153,27 @@ def solve_tasks(
 
 
 def _solve_here(
-    lm: LoadedLM, groups: Sequence[Sequence[Task]], budget: Budget, errors: Path, on_losses: OnLosses
+    lm: LoadedLM,
+    groups: Sequence[Sequence[Task]],
+    budget: Budget,
+    errors: Path,
+    on_losses: OnLosses,
+    hung: Callable[[str], None],
 ) -> Work:
     limits = Limits.of(budget.asked)
+    # a CPU does not hang
+    guarded = (lambda work: work()) if lm.device.type == "cpu" else partial(unless_hung, deadline=budget.deadline)
     for group in groups:
         results, before = [], budget.deadline.left
         if budget.fits(group):
             given = budget.settings_for(group)
             limits.deadline = budget.deadline_for(group)
             solve = lambda part, given=given: solve_group(lm, part, given, on_losses, limits)  # noqa: E731
-            results = solve_or_split(solve, group, budget.deadline, errors)
-            budget.took(group, before - budget.deadline.left)
+            try:
+                results = guarded(partial(solve_or_split, solve, group, budget.deadline, errors))
+                budget.took(group, before - budget.deadline.left)
+            except Hung as error:
+                hung(f"{', '.join(task.id for task in group)}: {error}")
         yield group, results
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from arc_helpers.arc import Task
 from arc_helpers.lm.loading import LoadedLM
-from arc_helpers.runs import HOST, Deadline
+from arc_helpers.runs import HOST, Deadline, Hung
 from arc_helpers.ttt.group import solve_group, solve_or_split
 from arc_helpers.ttt.limits import Limits, release
 from arc_helpers.ttt.results import TaskResult
@@ -31,10 +31,6 @@ LIVES = 3  # how often a group is tried, and an actor started, before the loss c
 
 class WorkersError(ValueError):
     """The workers that were asked for cannot be had. One line."""
-
-
-class Hung(RuntimeError):
-    """An actor has given no answer long after its time."""
 
 
 @contextmanager

@@ -74,8 +74,8 @@ def test_a_wrong_knob_is_one_line(tmp_path, name, value, message):
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_profile_makes_settings(profile):
     knobs = load_profile(profile).base_model
-    settings = settings_from(knobs, seed=5)
-    assert (settings.seed, settings.pack, settings.seconds) == (5, knobs.pack, knobs.deadline_seconds)
+    settings = settings_from(knobs, seed=5, seconds=7)
+    assert (settings.seed, settings.pack, settings.seconds) == (5, knobs.pack, 7)
     assert (settings.workers, settings.evaluate_every) == (0, 100)  # there is no GPU in the tests
     assert not settings.pack or settings.batch_tokens >= knobs.max_len
 
@@ -95,10 +95,10 @@ def test_the_card_of_a_run_has_its_device_flops_and_interval(prompt_form):
     trainer = Pretrainer(tiny_model(), mixture, SIX)
     result = trainer.run() | {"mfu": 0.2}
     score = {"held_out_loss": 1.5, "held_out_exact": 0, "held_out_tasks": 47}
-    card = card_of("GridLM tiny", trainer, result, score, ["x left out: y"])
+    card = card_of("GridLM tiny", trainer, result | score, ["x left out: y"])
     assert LICENCES["procedural"] in card and "x left out: y" in card
     for line in ("- training steps: 6", "- grids up to: 7 × 7", "20.0% of the device's peak", "1 × CPU", "- minutes: "):
         assert line in card
     assert f"- FLOPs: {trainer.flops:.2e} in all" in card
     assert "0 of 47 (95 % interval 0.000 to 0.076)" in card
-    assert "peak not known" in card_of("t", trainer, trainer.run(), score, [])
+    assert "peak not known" in card_of("t", trainer, trainer.run() | score, [])
