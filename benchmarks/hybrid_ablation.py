@@ -43,7 +43,7 @@ from arc_helpers.hybrid.saved import load_hybrid, save_hybrid
 from arc_helpers.hybrid.train import JointConfig, JointTrainer
 from arc_helpers.lm.loading import load_causal_lm
 from arc_helpers.pretrain.held_out import held_out_score
-from arc_helpers.runs import atomic_write_json, choose_device, has_bfloat16, output_path
+from arc_helpers.runs import RunFolder, atomic_write_json, choose_device, code_fingerprint, has_bfloat16, output_path
 
 SIDE, ASKED, KS = 5, ("seen", "variants", "unseen"), (1, 2, 4, 8, 16)
 DEVICE = choose_device("cpu").device  # CPU seconds are what is compared
@@ -211,7 +211,11 @@ def main() -> None:
     if o.arm:
         compute(o.arm, o.seed, o)
         return
+    deciding = {name: getattr(o, name) for name in ("steps", "tasks", "asked", "feedback_steps", "corrected")}
+    own = RunFolder(output_path(o.folder), "hybrid_ablation", deciding, {"code": code_fingerprint()}, goes_on=True)
+    print(f"{o.folder}: {own.open().verb}", flush=True)
     compute_all(o)
+    own.release()
     wanted = {
         (piece, seed): output_path(o.folder) / f"{piece}_{seed}.json" for piece in PIECES for seed in range(o.seeds)
     }

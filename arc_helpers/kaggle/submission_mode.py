@@ -11,7 +11,7 @@ from typing import Any
 from arc_helpers.arc import MAX_SIDE, load_tasks, write_tasks
 from arc_helpers.kaggle import bootstrap
 from arc_helpers.kaggle.secrets import provide_tokens
-from arc_helpers.runs import ConfigError, atomic_write_json, load_profile, output_path, resolve_path
+from arc_helpers.runs import ConfigError, atomic_write_json, built_folder, load_profile, output_path, resolve_path
 from arc_helpers.runs.config import section
 
 RESERVE = 1800.0  # seconds before Kaggle's limit at which a run ends by itself: 11 h 30 of 12 h
@@ -103,7 +103,7 @@ def as_wanted(challenges: Path, competition: str | None) -> Path:
 
 def write_subsets(challenges: Path, asked: Mapping[str, Any]) -> Path:
     """The asked subsets of a source and the test file's readable tasks, a folder each, where no output goes."""
-    folder = bootstrap.root() / "temp" / "arc"
+    folder = built_folder(bootstrap.root() / "temp" / "arc", "submission mode")
     write_tasks(load_tasks(challenges, faults=[]), folder / HIDDEN)
     for subset in asked["subsets"].split(","):
         if subset != "concept":  # its own reader knows where that is

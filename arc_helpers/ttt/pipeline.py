@@ -81,8 +81,8 @@ def solve_tasks(
     `ray_address`; the attempts are the same, and lines come in the order in which groups are done. With one worker
     Ray is not imported. Raises WorkersError, one line, where there is no Ray or no device.
 
-    Where a device hangs (`runs.unless_hung`), the run ends with what it has; a note says so, and the same command goes on
-    with it in another process.
+    Where a device hangs (`runs.unless_hung`), the run ends with what it has; a note says so, and the same command does
+    the rest in another process.
 
     on_losses({task id: loss}) is called after every step of a group that is trained in this process, such as a
     `plot.TrainingMonitor`; with several workers it is not.

@@ -165,6 +165,16 @@ def test_written_tasks_load_again(tmp_path_factory, written):
     assert sorted(load_tasks(folder), key=lambda t: t.id) == sorted(written, key=lambda t: t.id)
 
 
+def test_writing_leaves_what_is_somebody_elses(write, tmp_path):
+    one, two = (load_tasks(write(f"{name}.json", GOOD))[0] for name in ("a", "b"))
+    out = tmp_path / "out"
+    assert write_tasks([one], out) == write_tasks([one], out) == 1, "the same again"
+    (out / "a.json").write_text("mine")
+    with pytest.raises(TaskError, match=r"a\.json \(1 such\): holds something else; move it away, or choose another"):
+        write_tasks([two, one], out)
+    assert (out / "a.json").read_text() == "mine" and not (out / "b.json").exists()
+
+
 def test_writing_refuses_duplicate_ids(write, tmp_path):
     task = load_tasks(write("a.json", GOOD))[0]
     with pytest.raises(TaskError, match=r"^task a: appears 2 times; ids must be unique$"):
