@@ -379,6 +379,8 @@ class GridLMForCausalLM(GridLMPreTrainedModel, GenerationMixin):
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs) -> dict:
         inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
+        if "cache" in inputs:  # its name from transformers 5.24 on
+            inputs["past_key_values"] = inputs.pop("cache")
         new = inputs["input_ids"].shape[1]
         inputs["position_ids"] = self.grid_positions(input_ids)[:, -new:]
         return inputs

@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from arc_helpers.arc import DIHEDRAL, Pair, Task, Transform
+from arc_helpers.hybrid.ablation import solved
 from arc_helpers.hybrid.attempts import check_demonstrations, choose_views, ranked, run_attempts, settled, solve
 from arc_helpers.hybrid.feedback import Attempt
 from arc_helpers.hybrid.model import HybridError
 from arc_helpers.hybrid.questions import Question, examples_of, leave_one_out, questions_of
 from arc_helpers.hybrid.tiny import tiny_examples
+from arc_helpers.runs import Deadline
 
 QUESTIONS = [example.question for example in tiny_examples(5)]
 
@@ -40,6 +42,7 @@ def test_poisoned_labels_change_no_byte(make, kind):
 def test_no_argument_and_no_field_could_carry_an_answer():
     assert {field.name for field in fields(Question)} == {"task_id", "index", "demonstrations", "input"}
     allowed = {"model", "questions", "attempts", "views", "demonstrations", "stop", "batch_size", "seed", "log"}
+    allowed |= {"deadline"}
     assert set(inspect.signature(solve).parameters) == allowed
 
 
@@ -156,3 +159,13 @@ def test_none_is_refused(make, name):
     shown = {"attempts": "max_attempts"}.get(name, name)
     with pytest.raises(HybridError, match=f"{shown} = 0: must be >= 1"):
         solve(make(), QUESTIONS, **{name: 0})
+
+
+def test_after_the_deadline_questions_have_no_attempts_and_none_is_right(make):
+    model = make("gridlm")
+    examples = tiny_examples(6)
+    asked, ticks = [example.question for example in examples], iter(range(100))  # the clock: a second a look
+    answers = solve(model, asked, attempts=2, stop=False, batch_size=2, deadline=Deadline(4, lambda: next(ticks)))
+    assert len(answers) == 6
+    assert [len(answer.attempts) for answer in answers] == [2, 2, 1, 1, 0, 0]
+    assert not solved(model, examples, deadline=Deadline(0)).any()
