@@ -10,7 +10,7 @@ from arc_helpers.arc import SubmissionWriter, num_tests_of, validate_submission
 from arc_helpers.runs import DeviceChoice, RunFolder, RunLog, unless_hung
 from arc_helpers.runs.folder import read_marker
 from arc_helpers.ttt import pipeline
-from arc_helpers.ttt.result import TaskResult
+from arc_helpers.ttt.results import TaskResult
 from arc_helpers.ttt.settings import TTTSettings
 
 ALONE = TTTSettings(k=1, steps=2, num_pseudo=2, r=2, alpha=4.0, lr=1e-2, views=1, select="votes")
