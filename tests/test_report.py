@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from arc_helpers.cli import app
 from arc_helpers.report import ReportError, find_runs, formula_to_html, write_gallery, write_site
+from arc_helpers.report.compare import parameters
 from arc_helpers.report.untrusted import clean_html, clean_markdown
 
 ROOT = Path(__file__).parents[1]
@@ -49,6 +50,29 @@ def test_a_page_is_whole_in_itself(tmp_path):
     text = index.read_text()
     assert "<td>solved<td>1" in text and "<td>share<td>0.1235" in text and "<td>1.5</td>" in text
     assert "".join(addresses(text)[0]) == "09_story.html"
+
+
+def test_runs_of_a_notebook_stand_beside_each_other(tmp_path):
+    for k, solved in ((2, 1), (4, 3)):
+        folder = make_run(tmp_path / f"k{k}", tasks_solved=solved, n_tasks=9, share=0.5)
+        (folder / "config.yaml").write_text(f"k: {k}\nsteps: 5\nout_dir: {folder}\n")
+        (folder / "figures").mkdir()
+        (folder / "figures/a.png").write_bytes(base64.b64decode(DOT))
+    make_run(tmp_path / "other", "08_alone", tasks_solved="<script>", n_tasks=1)
+    text = write_site(find_runs(tmp_path), tmp_path / "site").read_text()
+    assert text.count('class="thumbnail"') == 2 and "<td>1 of 9</td>" in text and "<script" not in text
+    table = text.split("its runs beside each other")[1]
+    assert "<th>k2</th><th>k4</th>" in table and "08_alone" not in table
+    assert "<td>parameter</td><td>k</td><td>2</td><td>4</td>" in table
+    assert "<td>result</td><td>tasks_solved</td><td>1</td><td>3</td>" in table
+    assert not any(same in table for same in ("steps", "share", "out_dir"))
+
+
+@pytest.mark.parametrize("config", ["[1]", "a: [", "\x00", None])
+def test_parameters_that_cannot_be_read_are_none(tmp_path, config):
+    if config is not None:
+        (tmp_path / "config.yaml").write_text(config)
+    assert parameters(tmp_path) == {}
 
 
 def test_formulas_are_pictures_with_their_text(tmp_path):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from arc_helpers.report.compare import comparison, parameters, shown
 from arc_helpers.report.untrusted import POLICY, clean_html, clean_markdown, clean_outputs, escape
 from arc_helpers.runs import atomic_write_text, built_folder
 from arc_helpers.runs.env import project_root
@@ -25,6 +26,7 @@ NO_TEXT = 'alt="No description has been provided for this image"'  # nbconvert's
 ALWAYS = ("notebook", "profile", "seed", "seconds", "device", "dtype", "git")
 STYLE = """body { font: 16px/1.5 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222 }
 table { border-collapse: collapse } td, th { padding: 2px 12px 2px 0; text-align: left; vertical-align: top }
+.wide { overflow-x: auto } .thumbnail { max-height: 4em; max-width: 10em }
 th { border-bottom: 1px solid #999 } td { border-bottom: 1px solid #eee } summary { cursor: pointer }"""
 
 
@@ -81,8 +83,9 @@ def write_site(runs: list[FinishedRun], out: str | Path, bad: list[str] | None =
             rows.append(_row(run, page))
         except Exception as error:  # whatever a stranger's file raises, the other runs are shown
             bad.append(f"{run.folder}: cannot be shown ({type(error).__name__}: {str(error)[:200]})")
-    head = "".join(f"<th>{name}</th>" for name in ("run", "profile", "seed", "minutes", "device", "git", "numbers"))
-    body = f"<h1>Runs</h1><table><tr>{head}</tr>{''.join(rows)}</table>"
+    columns = ("", "run", "score", "profile", "seed", "minutes", "device", "git", "numbers")
+    head = "".join(f"<th>{name}</th>" for name in columns)
+    body = f"<h1>Runs</h1><table><tr>{head}</tr>{''.join(rows)}</table>{_comparisons(runs)}"
     body += "".join(f"<p>{escape(line)}</p>" for line in bad)
     atomic_write_text(out / "index.html", _html("Runs", body))
     return out / "index.html"
@@ -218,13 +221,14 @@ def _slug(run: FinishedRun, runs: list[FinishedRun]) -> str:
 def _row(run: FinishedRun, page: str) -> str:
     told = [run.summary.get(name, "") for name in ("profile", "seed")]
     told += [f"{_minutes(run):.1f}", run.summary.get("device", ""), run.summary.get("git", "")]
-    cells = [f'<a href="{escape(page)}">{escape(page.removesuffix(".html"))}</a>', *map(escape, told)]
+    link = f'<a href="{escape(page)}">{escape(page.removesuffix(".html"))}</a>'
+    cells = [_thumbnail(run), link, escape(_score(run)), *map(escape, told)]
     cells.append(f"<details><summary>{len(run.numbers)}</summary>{_numbers(run)}</details>")
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
 def _numbers(run: FinishedRun) -> str:
-    rows = "".join(f"<tr><td>{escape(k)}<td>{escape(_shown(v))}" for k, v in run.numbers.items())
+    rows = "".join(f"<tr><td>{escape(k)}<td>{escape(shown(v))}" for k, v in run.numbers.items())
     return f"<table>{rows}</table>"
 
 
@@ -233,5 +237,28 @@ def _minutes(run: FinishedRun) -> float:
     return seconds / 60 if isinstance(seconds, int | float) else float("nan")
 
 
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _score(run: FinishedRun) -> str:
+    """Tasks solved of those scored, where answers were there."""
+    solved, n = run.summary.get("tasks_solved"), run.summary.get("n_tasks")
+    return "" if solved is None or n is None else f"{solved} of {n}"
+
+
+def _thumbnail(run: FinishedRun) -> str:
+    """The first picture that a run has saved, small."""
+    figures = sorted(run.folder.glob("figures/*.png"))
+    return _picture(figures[0]).replace("<img ", '<img class="thumbnail" ', 1) if figures else ""
+
+
+def _comparisons(runs: list[FinishedRun]) -> str:
+    """A table for each notebook that has several runs."""
+    parts = []
+    for name in dict.fromkeys(run.name for run in runs):
+        same = sorted((run for run in runs if run.name == name), key=_finished)
+        names = [_slug(run, runs).removeprefix(name).strip("-") or name for run in same]
+        table = comparison(names, [parameters(run.folder) for run in same], [run.numbers for run in same])
+        parts.append(f"<h2>{escape(name)}: its runs beside each other</h2>{table}" if table else "")
+    return "".join(parts)
+
+
+def _finished(run: FinishedRun) -> float:
+    return (run.folder / "summary.json").stat().st_mtime
