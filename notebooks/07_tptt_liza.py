@@ -404,8 +404,8 @@ picture
 # %% [markdown]
 # ## 7 · Saved, and asked from outside
 #
-# The folder holds adapters, config and tptt's own code. It is loaded in a fresh process without a network; that code is
-# run only because each file of it is, byte by byte, the released one. A changed file is refused.
+# The folder holds adapters and config. It is loaded in a fresh process without a network, and no Python of a folder is
+# run for it: the installed tptt builds the model, its base is opened like any other, and the repair is applied again.
 
 # %%
 folder = liza.save_liza(tuned_model, tokenizer, run.out_dir / "model")
@@ -417,16 +417,15 @@ print(f"largest difference of a logit {reload_difference:.1e}, MaG {mag}, {attem
 assert reload_difference <= runs.tolerance(run.device.dtype) and mag == used[-1] and attempts == 0
 
 # %% [markdown]
-# The same folder with one line added to its code:
+# The original's own line must give that model too, not tptt's as it is released (whose logits are off by about 1).
+# transformers runs the one file of Python that the folder has; it leads to the same loader:
 
 # %%
-with (folder / "modeling_tptt.py").open("a") as file:
-    file.write("\nprint('changed')\n")
-try:
-    liza.load_liza(folder)
-except liza.LizaError as error:
-    print("refused:", error)
-folder = liza.save_liza(tuned_model, tokenizer, folder)
+print((folder / "liza_folder.py").read_text())
+original, _, _ = liza.fresh_logits(folder, rows, original=True)
+difference = (original - logits).abs().max().item()
+print("by the original's line, largest difference of a logit:", difference)
+assert difference <= runs.tolerance(run.device.dtype)
 
 # %% [markdown]
 # ## 8 · One sample an arm

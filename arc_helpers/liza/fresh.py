@@ -23,25 +23,30 @@ sys.addaudithook(blocked)
 import torch
 from arc_helpers.runs import load_tensors, save_tensors
 from arc_helpers.liza import load_liza, mag_weight
-folder, asked, answer = sys.argv[1:]
-model, _ = load_liza(folder)
+folder, asked, answer, original = sys.argv[1:]
+if original == "True":
+    from transformers import AutoModelForCausalLM
+    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+else:
+    model, _ = load_liza(folder)
 with torch.no_grad():
     logits = model(load_tensors(asked)[0]["ids"].to(model.tptt_model.device)).logits.cpu()
 save_tensors(answer, {{"logits": logits, "mag": torch.tensor(mag_weight(model)), "tried": torch.tensor(len(tried))}})
 """
 
 
-def fresh_logits(folder: str | Path, ids: Tensor) -> tuple[Tensor, float, int]:
+def fresh_logits(folder: str | Path, ids: Tensor, original: bool = False) -> tuple[Tensor, float, int]:
     """(logits [B, L, V] of ids [B, L], MaG weight, attempts to connect) of a folder that save_liza wrote.
 
-    The process starts with nothing but the folder, sockets blocked, and the hub's offline switch off.
+    original: by the original's line, transformers' own loader. The process starts with nothing but the folder, sockets
+    blocked, and the hub's offline switch off.
     Raises RuntimeError with its last line where it fails.
     """
     with tempfile.TemporaryDirectory() as room:
         asked, answer = Path(room) / "ids.safetensors", Path(room) / "logits.safetensors"
         save_tensors(asked, {"ids": ids})
         env = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_MODULES_CACHE": str(Path(room) / "modules")}
-        command = [sys.executable, "-c", ASK, str(folder), str(asked), str(answer)]
+        command = [sys.executable, "-c", ASK, str(folder), str(asked), str(answer), str(original)]
         done = subprocess.run(command, capture_output=True, text=True, env=env)
         if done.returncode:
             raise RuntimeError(f"{folder}: the fresh process failed: {done.stderr.strip().splitlines()[-1]}")

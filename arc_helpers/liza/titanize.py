@@ -36,20 +36,25 @@ def titanize_model(
     device: str | None = None,
     seed: int = 0,
     repaired: bool = True,
+    base_scale_attn: bool = False,
+    cross_gate: bool = False,
+    download: bool = False,
 ) -> PreTrainedModel:
     """A TpttModel in evaluation mode: the base frozen, LoRA on q, k, v, o, LiZA beside every attention.
 
     model_dir: a Hugging Face folder. operator_mode: see `repair.MODES`; mag_weight: LiZA's share of each
     attention's output. quantization: one of `lm.loading.QUANTIZATIONS`. compute_dtype: "auto" takes the device's.
     seed: of the adapters; the same adapters for every mode.
-    repaired=False leaves the library's operator, cache and masks as they are, to compare with.
+    repaired=False leaves the library's operator, cache and masks as they are, to compare with. base_scale_attn: give
+    LiZA's output the size that the softmax branch has; cross_gate: add the product of both. download: model_dir may be
+    a hub id.
     Raises LizaError or lm.ModelError, one line.
     """
     check_versions()
     check_mode(operator_mode, repaired)
     from tptt import TpttConfig, TpttModel
 
-    folder, options, config = _base(model_dir, quantization, device, compute_dtype)
+    folder, options, config = _base(model_dir, quantization, device, compute_dtype, download)
     base = {name: value for name, value in config.to_dict().items() if name not in NOT_OF_THE_BASE}
     tptt_config = TpttConfig(
         base_model_config=base,
@@ -58,6 +63,8 @@ def titanize_model(
         mag_weight=mag_weight,
         lora_config=_lora(r, lora_alpha, lora_dropout).to_dict(),
         use_linear_checkpoint=False,
+        base_scale_attn=base_scale_attn,
+        cross_gate=cross_gate,
     )
     with quiet():
         model = TpttModel(tptt_config, local_files_only=True, **options)
@@ -122,12 +129,12 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _base(model_dir, quantization: str, device: str | None, dtype: str = "auto"):
+def _base(model_dir, quantization: str, device: str | None, dtype: str = "auto", download: bool = False):
     """Where the base is, how to load it, and its config."""
     if dtype != "auto" and dtype not in DTYPES:
         raise LizaError(f"compute_dtype = {dtype!r}: must be auto, {', '.join(DTYPES)}")
     choice = choose_device(device)
-    folder, config = open_base(model_dir)
+    folder, config = open_base(model_dir, download)
     if config.model_type not in ARCHITECTURES:
         raise LizaError(f"{model_dir}: model_type = {config.model_type!r}: must be one of {', '.join(ARCHITECTURES)}")
     # eager: tptt casts the boolean masks of the other implementations to numbers and adds them

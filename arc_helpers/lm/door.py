@@ -26,14 +26,21 @@ DOWNLOADED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "LICENSE
 
 
 def open_folder(model_dir: str | Path, *, download: bool = False, **looked_at: bool) -> ModelFolder:
-    """The folder of a model, looked at (`inspect_folder`). Raises ModelError, one line.
+    """The folder of a model, found (`find_folder`) and looked at (`inspect_folder`). Raises ModelError, one line.
 
-    model_dir: a folder (relative: under the project), or with download=True a hub id such as "Qwen/Qwen2-7B".
     looked_at: options of `inspect_folder`.
+    """
+    return inspect_folder(find_folder(model_dir, download), **looked_at)
+
+
+def find_folder(model_dir: str | Path, download: bool = False) -> Path:
+    """Where a model is: a folder (relative: under the project), or with download=True a hub id such as "Qwen/Qwen2-7B".
+
+    Raises ModelError, one line.
     """
     folder = resolve_path(model_dir)
     if folder.is_dir():
-        return inspect_folder(folder, **looked_at)
+        return folder
     # "owner/name", where no folder "owner" is here: a mistyped path must not become a download
     is_local = folder.parent.is_dir() or str(model_dir).startswith("models/")
     if is_local or not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", str(model_dir)):
@@ -43,7 +50,7 @@ def open_folder(model_dir: str | Path, *, download: bool = False, **looked_at: b
             f"model_dir {str(model_dir)!r}: no such folder; if it is a hub id, get it once: "
             f"hf download {model_dir} --local-dir models/{Path(str(model_dir)).name}"
         )
-    return inspect_folder(_download(str(model_dir)), **looked_at)
+    return _download(str(model_dir))
 
 
 def open_tokenizer(
@@ -94,15 +101,6 @@ def open_model(
     check_finite(folder.path, dict(model.named_parameters()))
     _check_4bit(folder.path, model)
     return model.eval().requires_grad_(False)
-
-
-def open_by_code(folder: str | Path, **options: Any) -> nn.Module:
-    """A model that Python code in its folder builds. The caller has looked at that code, and at what else it loads."""
-    model = _or_model_error(
-        folder, lambda: AutoModelForCausalLM.from_pretrained(str(folder), trust_remote_code=True, **options)
-    )
-    check_finite(folder, dict(model.named_parameters()))
-    return model
 
 
 def check_names(folder: ModelFolder, config: Any) -> None:
