@@ -56,7 +56,7 @@ def run(
     help: Annotated[bool, typer.Option("--help", help="show the notebook's parameters")] = False,
 ) -> None:
     """Run a notebook headless. Its own parameters are options: `run 02 --help` lists them."""
-    from arc_helpers.runs.config import ConfigError
+    from arc_helpers.runs.config import ConfigError, kept_by
     from arc_helpers.runs.notebook import NotebookFailed, find_notebook, parse_words
 
     if not notebook or notebook.startswith("-"):
@@ -75,7 +75,8 @@ def run(
     except NotebookFailed as error:
         fail(str(error), code=1)
     except KeyboardInterrupt:
-        fail(f"{chosen.name}: stopped; the same command goes on with it", code=130)
+        goes_on = "goes on with it" if kept_by(chosen.name) else "does all of it again"
+        fail(f"{chosen.name}: stopped; the same command {goes_on}", code=130)
     summary = chosen.out_dir(values) / "summary.json"
     if summary.is_file():
         typer.echo(_headline(json.loads(summary.read_text(encoding="utf-8"))))

@@ -41,7 +41,8 @@ class Knobs(BaseModel):
 
     inputs: knobs that name what is read. reader: a function that reads it, `module:name`, from the config to the
     (about, text, bad) of what it finds. may_change: knobs that a run that goes on may be given other values of.
-    goes_on: a run that has ended, too, goes on where it is started again, say with more time.
+    goes_on: a run that has ended, too, goes on where it is started again, say with more time. kept: what of a run
+    that was stopped is not done again; empty: nothing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
@@ -49,6 +50,7 @@ class Knobs(BaseModel):
     reader: ClassVar[str] = ""
     may_change: ClassVar[frozenset[str]] = frozenset()
     goes_on: ClassVar[bool] = False
+    kept: ClassVar[str] = ""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -76,6 +78,7 @@ class BaseModelKnobs(Knobs):
     reader = "arc_helpers.arc.check:training"
     may_change = frozenset({"deadline_seconds", "max_steps", "micro_tokens", "compile", "out_model", "merge"})
     goes_on = True
+    kept = "its last checkpoint"
 
     base: Text = Field(description="folder of a language model to fine-tune by LoRA; empty = grow a GridLM")
     prompt_form: PromptForm = Field(description="how tasks are spelled to that base; auto = as it was trained")
@@ -131,6 +134,7 @@ class MultiloraTttKnobs(Knobs):
     """02_multilora_ttt: test-time training, K adapters at once."""
 
     inputs = ("model_dir", "start_adapter", "data_dir")
+    kept = "the groups of tasks that are done, and the last checkpoint of joint training"
     reader = "arc_helpers.arc.check:tasks"
     may_change = frozenset(
         {
@@ -197,6 +201,7 @@ class TrmPretrainKnobs(Knobs):
         {"deadline_seconds", "max_steps", "epochs", "keep_every", "wandb", "out_model", "views", "segments"}
     )
     goes_on = True
+    kept = "the last checkpoint of its training on ARC"
 
     data: Text = Field(description="built data folder, published layout or ours; empty = one is built from source")
     checkpoint: Text = Field(description="trained TRM to answer with, published or ours; empty = one is trained")
@@ -232,6 +237,7 @@ class HybridJointKnobs(Knobs):
     """04_hybrid_joint: a frozen language model and a TRM, joined by two adapters."""
 
     inputs = ("model_dir", "trm_checkpoint")
+    kept = "the last checkpoint of each arm"
     may_change = frozenset({"deadline_seconds", "epochs", "wandb", "out_model", "arms"})
     goes_on = True
 
@@ -263,6 +269,7 @@ class TpttLizaKnobs(Knobs):
     """07_tptt_liza: LiZA beside every attention, repaired, compared with LoRA alone."""
 
     inputs = ("model_dir", "dataset")
+    kept = "the text model made on the spot"
 
     model_dir: Text = Field(description="Llama or Qwen2 folder; empty = a small text model made on the spot")
     base_hidden: int = Field(ge=64, multiple_of=64, description="width of the model made on the spot")
@@ -294,6 +301,7 @@ class TinyloraDialogKnobs(Knobs):
 
     inputs = ("model_dir", "dataset", "lm_dir")
     may_change = frozenset({"meta_steps", "meta_seconds"})
+    kept = "the last checkpoint of its meta-training"
 
     model_size: Literal["tiny", "nano", "small", "125m"] = Field(description="size of the model that is meta-trained")
     window: Positive = Field(description="tokens a layer attends to; at least ttt_batch")
@@ -389,6 +397,12 @@ def resolve(notebook: str, profile: str, overrides: Mapping[str, Any]) -> Any:
         raise ConfigError(explain_unknown(f"{name}.{unknown[0]}", overrides[unknown[0]], type(base).model_fields))
     values = {key: value for key, value in overrides.items() if value is not None}
     return _checked(type(base), {**base.model_dump(), **values}, prefix=f"{name}.")
+
+
+def kept_by(notebook: str) -> str:
+    """What of a run of this notebook that was stopped is not done again; "" for nothing, or for a strange notebook."""
+    field = Profile.model_fields.get(section(notebook))
+    return getattr(field.annotation, "kept", "") if field else ""
 
 
 def knob_names(notebook: str) -> list[str]:

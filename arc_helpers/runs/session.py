@@ -102,6 +102,7 @@ def start(
         device=f"{device.device}, {device.dtype}: {device.reason}",
         versions=", ".join(f"{name} {version}" for name, version in versions().items()),
         writes=str(folder.path) + {"new": "", "resume": ", going on with "}.get(verdict.verb, "; ") + verdict.why,
+        **({"kept": config.kept or "nothing: all is done again"} if verdict.verb == "resume" else {}),
     )
     for finding in findings:
         if finding.about == "unreadable":
