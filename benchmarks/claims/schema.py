@@ -101,7 +101,7 @@ class Record(Model):
     status: Status
     reason: str | None = None
     note: str | None = None
-    readme: int | None = Field(None, ge=1, le=8)
+    readme: int | None = Field(None, ge=1, le=9)
     n: str | None = None
     seeds: list[int] = []
     device: str | None = None
