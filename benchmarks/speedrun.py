@@ -328,12 +328,19 @@ def run(out: Path, plan: Plan, options: argparse.Namespace) -> bool:
 
 def machine(cores: int) -> list[str]:
     """What a reader must know of this machine, a line each."""
-    lines = [f"{cores} cores at work, CPU seconds counted; {platform.processor() or platform.machine()}"]
+    lines = [f"{cores} cores at work, CPU seconds counted; {processor()}"]
     if (os.cpu_count() or 1) < cores:
         lines.append(f"this machine has {os.cpu_count()}: they take turns, the same result later")
     if not runs.has_bfloat16(runs.choose_device("cpu").device):
         lines.append("this CPU has no bfloat16 products (AVX-512 BF16): in float32, which learns less in the same time")
     return lines
+
+
+def processor() -> str:
+    """What this computer calls its processor."""
+    told = Path("/proc/cpuinfo").read_text() if sys.platform == "linux" else ""
+    names = [line.split(": ", 1)[1] for line in told.splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def keep(out: Path, folder: Path, found: dict, options: argparse.Namespace) -> None:
