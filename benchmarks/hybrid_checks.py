@@ -85,8 +85,8 @@ def largest_fd_error(kind: str) -> float:
             return cell_loss(segment.logits, labels, "softmax").mean() + segment.halt.square().mean()
 
         def two_attempts(first):
-            z_H = model.trm(carry, batch, first).carry.z_H
-            return loss(model.segments(batch, model.next_states(QUESTIONS, history, z_H))[-1])
+            thought = model.trm(carry, batch, first).carry.latents
+            return loss(model.segments(batch, model.next_states(QUESTIONS, history, thought))[0][-1])
 
         return max(
             finite_difference_error(lambda x: loss(model.trm(carry, batch, x)), prefix),

@@ -26,7 +26,8 @@
 # - how a frozen language model's states become TRM's prefix, and why not the start of its latents;
 # - which numbers learn, which do not, and how to see that a gradient really arrives;
 # - whether what was read can replace a task's identity, which TRM alone cannot do without;
-# - what self-correction without labels is worth against simply asking several times.
+# - what self-correction without labels is worth against simply asking several times;
+# - what TRM adds where a language model drafts the answers to ARC tasks, and TRM mends and weighs them.
 #
 # **Time** (profile `laptop`): 6.5 minutes on one CPU core, measured beside other work. On a T4 or an H200 half of that, an
 # estimate: the models are too small to fill a GPU.
@@ -49,7 +50,13 @@ profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.
 seed: int = 0  # seed of weights, tasks and order
 out_dir: str = None  # folder for what this run writes (default artifacts/04_hybrid_joint)
 fresh: bool = False  # set an earlier run in out_dir aside, instead of going on with it
-model_dir: str = None  # Hugging Face folder of the language model: ours, a Llama, a Qwen2
+data_dir: str = None  # ARC tasks to answer: a set's name, a folder, a challenges file
+max_side: int = None  # tasks with larger grids keep the fallback, in cells
+max_tasks: int = None  # most ARC tasks to answer; 0 = all
+model_dir: str = None  # Hugging Face folder of the language model that reads: ours, a Llama, a Qwen2
+drafter_dir: str = None  # folder of the language model that drafts; empty = the one that reads
+draft_seconds: float = None  # time that a GridLM learns before it drafts, twice; 0 = as it is
+mend_seconds: float = None  # training time of the TRM that mends drafts
 quantization: str = None  # none or 4bit
 frozen: bool = None  # leave the language model as it is; false trains a LoRA beside it
 lora_r: int = None  # rank of that LoRA
@@ -81,7 +88,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from arc_helpers import arc, hybrid, lm, plot, runs, trm
+from arc_helpers import arc, hybrid, lm, plot, runs, trm, ttt
 from arc_helpers.plot import hybrid as pictures
 
 run = runs.start_notebook("04_hybrid_joint", globals())
@@ -91,6 +98,11 @@ if not config.frozen:
     lm.add_lora(llm, config.lora_r, target_modules=["q_proj", "v_proj"])
 if config.gradient_checkpointing:
     lm.checkpoint_layers(llm)
+faults = []
+every = arc.load_tasks(config.data_dir, faults=faults)
+chosen = arc.choose_tasks(every, max_side=config.max_side, limit=config.max_tasks)
+counts = arc.num_tests_of(every, faults)
+writer = arc.SubmissionWriter(run.submission_path, counts)  # valid from now on
 
 # %% [markdown]
 # ## 1 · What TRM lacks
@@ -140,9 +152,9 @@ ids = hybrid.encode_problem(llm, question, [tried])  # [T]
 print(f"\n{len(ids)} tokens; words are {'read' if hybrid.has_words(llm) else 'left out: this model has none'}")
 
 # %% [markdown]
-# Feedback names at most five wrong cells. It needs an answer, so it is said in two places only: in training, and about
-# a *demonstration* that was held out from the prompt. About a test input there is nothing to be said but what the model
-# itself knows: its confidence, and whether its state still moves.
+# Of an attempt is told what can be known without the answer: its confidence, whether TRM's state still moves, and which
+# cells it changed in the attempt before, in words and as a grid that marks them. What was *wrong* needs an answer, and is
+# said of a *demonstration* alone that was held out from the prompt.
 
 # %%
 demonstration = question.demonstrations[0]
@@ -181,8 +193,14 @@ print(f"{'a dense map instead':>22}: {hybrid.naive_parameters(4096, 900, 512):>1
 batch_of = [example.question for example in sets.train[: config.batch_size]]
 batch, states = hybrid.as_batch(batch_of, config.side).to(device), model.first_states(batch_of)
 thought, (prefix, _) = model.think(batch, states), model.condition(batch, states)
-soft = model.to_text(thought.z_H)
-shapes = {"states": states.hidden, "prefix": prefix, "tokens": thought.tokens, "z_H": thought.z_H, "soft tokens": soft}
+soft = model.to_text(thought.latents)
+shapes = {
+    "states": states.hidden,
+    "prefix": prefix,
+    "tokens": thought.tokens,
+    "z_H, z_L": thought.latents,
+    "soft tokens": soft,
+}
 named = {name: str(list(tensor.shape)) for name, tensor in shapes.items()} | {"ids": str(list(states.mask.shape))}
 boxes = {
     "text → latent": "to_latent",
@@ -272,7 +290,7 @@ same = {"epochs": config.epochs, "batch_size": config.batch_size, "lr": config.l
 rivals = [arm for arm in (config.arms or "").split(",") if arm]
 each = run.deadline.part(0.6 / (len(rivals) + 2))  # seconds: of the joint model, each rival, and section 7
 same |= {"deadline_seconds": each, "autocast": autocast, "max_attempts": 1, "log_every": 10}
-kept = {arm: run.out_dir / "checkpoints" / f"{arm}.pt" for arm in (*hybrid.ARMS, "feedback")}
+kept = {arm: run.out_dir / "checkpoints" / f"{arm}.pt" for arm in (*hybrid.ARMS, "feedback", "mender")}
 train("joint", model, hybrid.JointConfig(**same), kept["joint"])
 assert hybrid.weights_hash(llm.model) == before
 
@@ -340,8 +358,8 @@ print(f"variants: {listening:.1%} with its own states, {deaf:.1%} with those of 
 # %% [markdown]
 # ## 7 · Trying again
 #
-# Now a few more steps with two attempts each. In training half of the rows are told what was wrong. The first prompt
-# stays as it was; the second holds the question, the attempt and the soft tokens.
+# Now a few more steps with two attempts each. The first prompt stays as it was; the second holds the attempt, the cells
+# that it changed, for half of the rows, and the soft tokens. When asked, it holds just the same.
 
 # %%
 epochs = config.feedback_steps / (len(sets.train) // 16)
@@ -455,7 +473,94 @@ run.log.figure(picture, "self_correction")
 picture
 
 # %% [markdown]
-# ## 9 · Saved
+# ## 9 · ARC: drafts, and what TRM makes of them
+#
+# On ARC itself TRM need not start from nothing: the language model drafts an answer in each of eight views, and TRM sees
+# the draft on its canvas beside the question. To mend drafts it has to have seen wrong ones whose answer it may know. So
+# the drafter learns the demonstrations twice: once without the last one of each task, which it then drafts, as wrong as
+# it will be on a test input; and once with all of them.
+
+# %%
+asked = [task.without_answers() for task in chosen]
+drafter = lm.load_causal_lm(config.drafter_dir, device=device) if config.drafter_dir else llm
+seconds = min(config.draft_seconds or 0, run.deadline.part(0.2) or np.inf)
+early, late = hybrid.make_drafters(drafter, asked, seconds=seconds, seed=run.seed)
+held_out = [held for task in asked if (held := hybrid.without_last_demonstration(task))]
+shown = {(task.id, 0): [] for task in asked} | hybrid.write_drafts(early, held_out, deadline=run.deadline)
+drafts = hybrid.write_drafts(late, asked, deadline=run.deadline)
+alone = {key: [ranked.grid for ranked in ttt.vote(of)] for key, of in drafts.items()}
+print(f"{arc.write_ranked(writer, alone, asked)} of {len(asked)} tasks have an answer of the drafter's")
+
+# %% [markdown]
+# TRM learns to turn the drafts of held-out demonstrations into their answers. The labels are outputs that every solver is
+# shown; of the test pairs it sees inputs alone.
+
+# %%
+side = hybrid.canvas_side(asked)
+mends = hybrid.trm_shape(config.hidden_size, config.halt_max_steps, mends=True, condition_cells=True)
+if config.trm_checkpoint:
+    mends = hybrid.load_pretrained(config.trm_checkpoint, config.hidden_size, side, config.halt_max_steps, mends=True)
+joint = hybrid.HybridConfig(canvas_side=side, mode=config.mode, max_attempts=config.max_attempts)
+mender = hybrid.build_arm("joint", llm, mends, joint, 1, run.seed, config.cache_gib).to(device)
+lessons = [one for one in hybrid.mending_examples(asked, shown) if hybrid.fits(mender, one.question)]
+print(f"{len(lessons)} questions on a canvas of {side} × {side}")
+assert all(lesson.question.task_id in {task.id for task in asked} for lesson in lessons)
+
+# %%
+seconds = max(1, min(config.mend_seconds, run.deadline.part(0.6) or np.inf))
+timed = {"epochs": 10_000, "deadline_seconds": seconds, "max_attempts": 2}
+if lessons:
+    sizes = {"batch_size": min(config.batch_size, 32), "lr": config.lr, "seed": run.seed, "autocast": autocast}
+    settings = hybrid.JointConfig(**timed, **sizes, feedback_every=12, lr_matrices=0.01)
+    report = lambda metrics: run.log.metric(**metrics, arm="mender")  # noqa: E731
+    print(hybrid.JointTrainer(mender, lessons, settings, kept["mender"], report).run())
+
+# %% [markdown]
+# Up to sixteen attempts at each draft, each made from the one before. The rule that chooses was fixed before any result
+# was seen: a draft counts one, TRM's last answer in a view as much as its halting head is sure of it.
+
+# %%
+attempted = hybrid.mend(mender, asked, drafts, attempts=config.max_attempts, deadline=run.deadline)
+both = {key: hybrid.merged(drafts[key], attempted[key]) for key in drafts}
+arc.write_ranked(writer, both, asked)
+assert arc.validate_submission(writer.path, counts) == []
+moved = sum(str(both[key][:2]) != str(alone[key][:2]) for key in drafts)
+print(f"{moved} of {len(drafts)} test inputs are answered in another way than by the drafter alone")
+
+# %% [markdown]
+# Where the answers are known, both submissions are scored, a step of its own. The same with controls and intervals: `make
+# bench NAME=hybrid_arc`.
+
+# %%
+solved_by = {}
+if all(task.has_answers for task in chosen):
+    other = arc.SubmissionWriter(run.out_dir / "drafter_alone.json", counts)
+    arc.write_ranked(other, alone, asked)
+    for name, path in (("drafter alone", other.path), ("hybrid", writer.path)):
+        solved_by[name] = arc.score_submission(path, chosen)
+        low, high = solved_by[name].ci_low, solved_by[name].ci_high
+        print(f"{name:>14}: {solved_by[name].task_score:.1%} of {len(chosen)} tasks ({low:.3f} to {high:.3f})")
+
+# %% [markdown]
+# The draft that changed most, cell by cell: the draft, TRM's first attempts at it, and the truth where it is known.
+
+# %%
+rows = {}
+for task_id, i in drafts:
+    pair = next(task for task in chosen if task.id == task_id).test[i]
+    for draft, answer in zip(drafts[task_id, i], attempted[task_id, i], strict=False):
+        steps_of = [(a.grid, a.q, f"still moving {a.residual:.2f}") for a in answer.attempts[:3]]
+        changed = sum(grid is None or not np.array_equal(grid, draft.grid) for grid, *_ in steps_of)
+        about = (pair.input, [(draft.grid, 0.0, "the draft"), *steps_of], pair.output)
+        rows[f"{task_id}, {draft.view[:4]}"] = (changed, about)
+most = dict(sorted(rows.items(), key=lambda row: -row[1][0])[:2])
+picture = pictures.plot_attempts({name: about for name, (_, about) in most.items()}) if most else None
+if picture:
+    run.log.figure(picture, "mended")
+picture
+
+# %% [markdown]
+# ## 10 · Saved
 #
 # The folder holds adapters and TRM, not the language model, whose width it remembers. It answers as before:
 
@@ -479,6 +584,9 @@ summary = run.log.close(
     llm=llm.name,
     **{f"parameters_{name.replace(' ', '_')}": n for name, n in parameters.items()},
     **flat,
+    **{f"arc_{name.replace(' ', '_')}": round(score.task_score, 4) for name, score in solved_by.items()},
+    arc_tasks=len(chosen),
+    valid=True,
     joint_deaf_variants=round(float(deaf), 4),
     n=len(sets.variants),
     attempts_last=round(float(table["attempts, the last"][ks[-1]][0]), 4),
@@ -495,6 +603,8 @@ summary
 # ## What to try next
 #
 # - `mode="carry"` or `mode="both"`: the text enters as the start of the latents; this small TRM keeps their gradient.
+# - `data_dir=arcagi2/evaluation max_tasks=0`: other tasks; `submission.json` lies in `out_dir`.
+# - `model_dir="models/smollm2-135m" drafter_dir="models/arc-micro"`: a reader with words, and a drafter of grids.
 # - `epochs=30 tasks=2000`: is *unseen* a matter of more rules?
 # - `model_dir="models/Qwen2-7B" quantization="4bit"` on a GPU: a reader that has words, and hears the feedback.
 # - `frozen=false`: a LoRA lets the reader learn to speak to TRM; states can then not be kept, so it takes longer.

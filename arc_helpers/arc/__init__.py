@@ -33,6 +33,7 @@ from arc_helpers.arc.submission import (
     num_tests_of,
     read_submission,
     validate_submission,
+    write_ranked,
 )
 from arc_helpers.arc.task import Pair, Task, TaskError, safe_name
 
@@ -81,6 +82,7 @@ __all__ = [
     "validate_submission",
     "wilson_interval",
     "write_scored_texts",
+    "write_ranked",
     "write_tasks",
     "wrong_share",
 ]

@@ -29,6 +29,13 @@ def tasks(config: Any) -> Iterator[Finding]:
         yield about, f"for all {len(chosen)} tasks", False
 
 
+def asked(config: Any) -> Iterator[Finding]:
+    """Notebook 04: the tasks to answer."""
+    faults: list[TaskFault] = []
+    chosen = choose_tasks(load_tasks(config.data_dir, faults=faults), max_side=config.max_side, limit=config.max_tasks)
+    yield from _counted("data_dir", chosen, faults)
+
+
 def problem(config: Any) -> Iterator[Finding]:
     """Notebook 01: the tasks among which one is shown."""
     faults: list[TaskFault] = []

@@ -6,6 +6,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from arc_helpers.arc.grid import GridError, as_grid, short
 from arc_helpers.arc.json_file import parse_json, read_json
 from arc_helpers.arc.layouts import data_files, explain, kind_of, stem
@@ -70,6 +72,25 @@ class SubmissionWriter:
         from arc_helpers.runs.checkpoint import atomic_write_text
 
         atomic_write_text(self.path, json.dumps(submission, separators=(",", ":")))
+
+
+def write_ranked(
+    writer: SubmissionWriter, ranked: Mapping[tuple[str, int], Sequence[np.ndarray]], tasks: Iterable[Task]
+) -> int:
+    """Write the two best grids for every test input of each task that has any; returns how many tasks.
+
+    ranked: {(task, number of its test input): grids, best first}. The one grid twice where there is one; a test input
+    without any keeps the fallback. `tasks` need no answers.
+    """
+    written, current = 0, writer.read()
+    for task in tasks:
+        best = [ranked.get((task.id, i), ()) for i in range(len(task.test))]
+        if any(len(grids) for grids in best):
+            kept = [tuple(old[name] for name in ATTEMPTS) for old in current[task.id]]
+            both = [(grids[0], grids[min(1, len(grids) - 1)]) if len(grids) else () for grids in best]
+            writer.set(task.id, [new or old for new, old in zip(both, kept, strict=True)])
+            written += 1
+    return written
 
 
 def _entry(attempts: Sequence[tuple]) -> list[dict[str, list[list[int]]]]:

@@ -116,7 +116,7 @@ class TextToLatentAdapter(nn.Module):
 
 
 class LatentToTextAdapter(nn.Module):
-    """TRM's z_H → M vectors that stand before a prompt as if they were embedded tokens.
+    """TRM's z_H and z_L → M vectors that stand before a prompt as if they were embedded tokens.
 
     scale: root mean square of the language model's *embeddings*; its hidden states are up to 50 times as large, and
     vectors of that size would drown the text.
@@ -130,9 +130,9 @@ class LatentToTextAdapter(nn.Module):
         self.out = linear(trm_width, llm_width)
         self.scale = scale
 
-    def forward(self, z_H: Tensor) -> Tensor:
-        """z_H: [B, P + N, D]. Returns [B, M, H]."""
-        return self.scale * rms_norm(self.out(self.pool(z_H)))
+    def forward(self, latents: Tensor) -> Tensor:
+        """latents: [B, 2 (P + N), D], z_H and z_L behind it. Returns [B, M, H]."""
+        return self.scale * rms_norm(self.out(self.pool(latents)))
 
 
 def naive_parameters(llm_width: int, cells: int, trm_width: int) -> int:

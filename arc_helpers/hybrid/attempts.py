@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from arc_helpers.arc import DIHEDRAL, Transform, color_permutation
-from arc_helpers.hybrid.feedback import Attempt, grid_to_feedback, tokens_to_grid
+from arc_helpers.arc import DIHEDRAL, Pair, Transform, color_permutation
+from arc_helpers.hybrid.feedback import Attempt, demonstration_parts, grid_to_feedback, tokens_to_grid
 from arc_helpers.hybrid.model import HybridError, HybridModel, Thought
 from arc_helpers.hybrid.questions import Question, as_batch, leave_one_out
 from arc_helpers.runs import Deadline
@@ -43,6 +43,7 @@ def solve(
     views: int = 1,
     demonstrations: bool = False,
     stop: bool = True,
+    told: bool = True,
     batch_size: int = 32,
     seed: int = 0,
     log: Callable[[str], None] = print,
@@ -51,9 +52,10 @@ def solve(
     """Answer questions in several views, each with up to `attempts` attempts (None: the model's max_attempts).
 
     demonstrations: hold out each demonstration first, and tell the language model what became of it. stop: end a row's
-    loop where its answer repeats itself and the halting head says "right". An attempt that is not finite is dropped,
-    the loop goes on, and `log` gets a line. deadline: looked at before every attempt; a question that comes after it
-    has none. Raises HybridError where attempts or views are < 1.
+    loop where its answer repeats itself and the halting head says "right". told: tell the language model what each
+    attempt changed; the control is muted. An attempt that is not finite is dropped, the loop goes on, and `log` gets a
+    line. deadline: looked at before every attempt; a question that comes after it has none. Raises HybridError where
+    attempts or views are < 1.
     """
     attempts = model.config.max_attempts if attempts is None else attempts
     for name, value in (("max_attempts", attempts), ("views", views), ("batch_size", batch_size)):
@@ -70,9 +72,9 @@ def solve(
             continue
         seen = [question.seen(view) for question, view in part]
         notes, shares = zip(
-            *(check_demonstrations(model, q) if demonstrations else ("", None) for q in seen), strict=True
+            *(check_demonstrations(model, q) if demonstrations else ((), None) for q in seen), strict=True
         )
-        histories = run_attempts(model, seen, attempts, notes, stop, log, deadline)
+        histories = run_attempts(model, seen, attempts, notes, stop, told, log, deadline)
         for (question, view), history, share in zip(part, histories, shares, strict=True):
             back = tuple(replace(a, grid=None if a.grid is None else view.inverse.grid(a.grid)) for a in history)
             found.append(Answer(question.task_id, question.index, view.name, back, share))
@@ -85,13 +87,17 @@ def run_attempts(
     model: HybridModel,
     questions: Sequence[Question],
     attempts: int,
-    notes: Sequence[str] = (),
+    notes: Sequence[Sequence[Pair | str]] = (),
     stop: bool = True,
+    told: bool = True,
     log: Callable[[str], None] = print,
     deadline: Deadline | None = None,
 ) -> list[list[Attempt]]:
-    """The attempts at each question of a batch, dropped ones included; after the deadline no further ones."""
-    notes = notes or [""] * len(questions)
+    """The attempts at each question of a batch, dropped ones included; after the deadline no further ones.
+
+    Each attempt is the draft of the next.
+    """
+    notes, questions = notes or [()] * len(questions), list(questions)
     made: list[list[Attempt]] = [[] for _ in questions]
     active, states, latents = list(range(len(questions))), model.first_states(questions), {}
     for number in range(1, attempts + 1):
@@ -99,18 +105,19 @@ def run_attempts(
         thought = model.think(batch, states)
         for row, i in enumerate(active):
             attempt = _attempt(number, thought, row, model.config.canvas_side)
-            made[i].append(attempt)
+            made[i].append(replace(attempt, before=questions[i].draft if told else None))
             if attempt.dropped:
                 log(f"{questions[i].task_id}: attempt {number} dropped: {attempt.dropped}")
             else:
-                latents[i] = thought.z_H[row]
+                latents[i] = thought.latents[row]
+                questions[i] = replace(questions[i], draft=attempt.grid)
         active = [i for i in active if not (stop and settled(made[i]))]
         if not active or number == attempts or (deadline and deadline.passed):
             break
-        zeros = torch.zeros_like(thought.z_H[0])
-        z_H = torch.stack([latents.get(i, zeros) for i in active])
+        zeros = torch.zeros_like(thought.latents[0])
+        thoughts = torch.stack([latents.get(i, zeros) for i in active])
         good = [[a for a in made[i] if not a.dropped] for i in active]
-        states = model.next_states([questions[i] for i in active], good, z_H, [notes[i] for i in active])
+        states = model.next_states([questions[i] for i in active], good, thoughts, [notes[i] for i in active])
     return made
 
 
@@ -120,20 +127,20 @@ def settled(history: Sequence[Attempt]) -> bool:
     return len(good) > 1 and good[-1].q > 0.5 and _key(good[-1].grid) == _key(good[-2].grid)
 
 
-def check_demonstrations(model: HybridModel, question: Question) -> tuple[str, float | None]:
-    """(feedback on each demonstration, held out from the prompt in turn; share that was right). ("", None) for one."""
+def check_demonstrations(model: HybridModel, question: Question) -> tuple[list[Pair | str], float | None]:
+    """(feedback on each demonstration, held out from the prompt in turn; share that was right). ([], None) for one."""
     held_out = list(leave_one_out(question))
     if not held_out:
-        return "", None
+        return [], None
     asked = [example.question for example in held_out]
     batch = as_batch(asked, model.config.canvas_side).to(model.trm.device)
-    thought, lines, right = model.think(batch, model.first_states(asked)), [], 0
+    thought, right = model.think(batch, model.first_states(asked)), 0
+    parts: list[Pair | str] = []
     for row, demonstration in enumerate(question.demonstrations):
         grid = tokens_to_grid(thought.tokens[row].cpu(), width=model.config.canvas_side)
-        said = grid_to_feedback(grid, demonstration)
-        right += said == "Right."
-        lines.append(f"Demonstration {row + 1}, held out: {said}")
-    return "\n".join(lines), right / len(held_out)
+        right += grid_to_feedback(grid, demonstration) == "Right."
+        parts += demonstration_parts(row + 1, grid, demonstration)
+    return parts, right / len(held_out)
 
 
 def choose_views(question: Question, n: int, seed: int) -> list[Transform]:
@@ -168,7 +175,7 @@ def ranked(attempts: Sequence[Attempt], rule: str = "votes") -> list[np.ndarray]
 
 def _attempt(number: int, thought: Thought, row: int, width: int) -> Attempt:
     q, residual, segments = (float(x[row]) for x in (thought.q, thought.residual, thought.segments))
-    if not (np.isfinite(q) and bool(thought.z_H[row].isfinite().all())):
+    if not (np.isfinite(q) and bool(thought.latents[row].isfinite().all())):
         return Attempt(number, None, 0.0, 0.0, int(segments), dropped="TRM's state is not finite")
     grid = tokens_to_grid(thought.tokens[row].cpu(), width=width)
     return Attempt(number, grid, q, residual, int(segments))

@@ -1,11 +1,12 @@
 """A problem and what was tried so far, as text for people and as ids for a language model: the same parts for both.
 
-What was wrong with an attempt may be said only where the answer may be known: in training, and on a demonstration that
-is held out. Of an attempt at a test input the text holds what is known without its answer.
+What is told of an attempt is what can be known without the answer, in training as when asked: what it changed in the
+draft or the attempt before. It is told in words, and as a grid that marks the cells, which a model without words reads,
+too. What was *wrong* is told of demonstrations alone, each held out from the prompt.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,16 +17,18 @@ from arc_helpers.lm.prompt import TaskTooLong
 from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.trm import read
 
-MAX_ERRORS = 5
+MAX_CELLS = 5  # that are named in words
+MARK = 2  # the colour of a marked cell; the others are 0
 
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
-    """One try at a question. Nothing in it comes from the question's answer, unless `feedback` says so in training.
+    """One try at a question. Nothing in it comes from the question's answer.
 
     grid: int8 [H, W], or None where none was drawn. q: probability that it is right, by TRM's halting head.
     residual: how much z_H still moved in the last segment, relative to its size; 0 is a fixed point.
-    segments: TRM segments it took. dropped: why it counts for nothing; "" where it does.
+    segments: TRM segments it took. before: the draft or the attempt that it was made from, where that is told.
+    dropped: why it counts for nothing; "" where it does.
     """
 
     number: int  # from 1
@@ -33,7 +36,7 @@ class Attempt:
     q: float
     residual: float
     segments: int
-    feedback: str = ""
+    before: np.ndarray | None = None
     dropped: str = ""
 
 
@@ -48,7 +51,7 @@ def tokens_to_grid(tokens, *, width: int | None = None, prompt_form: PromptForm 
     return read(np.asarray(tokens), width) if prompt_form is None else prompt_form.answer_grid(tokens)
 
 
-def grid_to_feedback(grid: np.ndarray | None, demonstration: Pair, max_errors: int = MAX_ERRORS) -> str:
+def grid_to_feedback(grid: np.ndarray | None, demonstration: Pair, max_errors: int = MAX_CELLS) -> str:
     """What is wrong with an attempt at a *demonstration*, in a line; at most `max_errors` cells are named.
 
     Rows and columns count from 1. ValueError where the pair has no output: a test input has no such feedback.
@@ -63,36 +66,63 @@ def grid_to_feedback(grid: np.ndarray | None, demonstration: Pair, max_errors: i
         return "Right."
     if not diff.same_shape:
         return f"The size is {_size(grid)}, should be {_size(truth)}."
-    cells = [f"row {y + 1} column {x + 1} is {grid[y, x]}, should be {truth[y, x]}" for y, x in np.argwhere(diff.wrong)]
-    more = f"; {len(cells) - max_errors} more" if len(cells) > max_errors else ""
-    return f"{len(cells)} of {truth.size} cells wrong: {'; '.join(cells[:max_errors])}{more}."
+    return _listed(truth, diff.wrong, "wrong", lambda y, x: f"is {grid[y, x]}, should be {truth[y, x]}", max_errors)
 
 
-def attempt_words(attempt: Attempt) -> str:
-    """What is known of an attempt without its answer, and its feedback where there is one."""
+def change_to_feedback(before: np.ndarray, after: np.ndarray | None) -> str:
+    """What an attempt changed in what it was made from, in a line: known without any answer."""
+    if after is None:
+        return "No grid."
+    if before.shape != after.shape:
+        return f"The size was {_size(before)}, is {_size(after)}."
+    changed = before != after
+    if not changed.any():
+        return "Nothing changed."
+    return _listed(after, changed, "changed", lambda y, x: f"was {before[y, x]}, is {after[y, x]}", MAX_CELLS)
+
+
+def marked(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
+    """int8 [H, W]: MARK where two grids of a size differ, 0 elsewhere; None where they are not of a size."""
+    if one is None or other is None or one.shape != other.shape:
+        return None
+    return np.where(one != other, MARK, 0).astype(np.int8)
+
+
+def attempt_parts(question: Question, attempt: Attempt) -> list[Pair | str]:
+    """What is known of an attempt: its grid, the cells it changed as a grid, and the same in words."""
     drew = "" if attempt.grid is not None else " drew no grid,"
     said = f"Attempt {attempt.number}{drew} confidence {attempt.q:.2f}, still moving {attempt.residual:.2f}."
-    return f"{said} {attempt.feedback}".rstrip() + "\n"
+    if attempt.before is not None:
+        said += " " + change_to_feedback(attempt.before, attempt.grid)
+    return [*_grids(question.input, attempt.grid, attempt.before), said + "\n"]
+
+
+def demonstration_parts(number: int, grid: np.ndarray | None, demonstration: Pair) -> list[Pair | str]:
+    """What an attempt at a held-out demonstration got wrong: its grid, the wrong cells as a grid, and words."""
+    said = f"Demonstration {number}, held out: {grid_to_feedback(grid, demonstration)}\n"
+    return [*_grids(demonstration.input, grid, demonstration.output), said]
 
 
 def problem_parts(
-    question: Question, history: Sequence[Attempt] = (), notes: str = "", show_question: bool = True
+    question: Question,
+    history: Sequence[Attempt] = (),
+    notes: Sequence[Pair | str] = (),
+    show_question: bool = True,
 ) -> list[Pair | str]:
     """The demonstrations, what is known of them (`notes`), the earlier attempts, and the question, in this order."""
-    parts: list[Pair | str] = [*question.demonstrations]
-    if notes:
-        parts.append(notes.rstrip() + "\n")
+    parts: list[Pair | str] = [*question.demonstrations, *notes]
     for attempt in history:
-        if attempt.grid is not None:
-            parts.append(Pair(question.input, attempt.grid))
-        parts.append(attempt_words(attempt))
+        parts += attempt_parts(question, attempt)
     if show_question:
         parts.append(Pair(question.input))
     return parts
 
 
 def format_problem_text(
-    question: Question, history: Sequence[Attempt] = (), notes: str = "", show_question: bool = True
+    question: Question,
+    history: Sequence[Attempt] = (),
+    notes: Sequence[Pair | str] = (),
+    show_question: bool = True,
 ) -> str:
     """The problem with the history of attempts, as a language model reads it; a grid is I or O and its rows."""
 
@@ -108,29 +138,31 @@ def encode_problem(
     lm: LoadedLM,
     question: Question,
     history: Sequence[Attempt] = (),
-    notes: str = "",
+    notes: Sequence[Pair | str] = (),
     show_question: bool = True,
     room: int = 0,
 ) -> np.ndarray:
     """The same problem as ids, int64 [T]; `room` tokens of the context are left for soft tokens.
 
     Grids are joined ids, one a cell; words go through the tokenizer, or are left out where the model has none for
-    them (`has_words`). Demonstrations are dropped from the front until it fits; TaskTooLong where none is left.
+    them (`has_words`). Notes, then demonstrations, are dropped from the front until it fits; TaskTooLong where none is
+    left.
     """
     words = has_words(lm)
-    parts = problem_parts(question, history, notes, show_question)
-    pieces = [_ids(part, lm) for part in parts if words or not isinstance(part, str)]
+
+    def spelled(parts: Iterable[Pair | str]) -> list[np.ndarray]:
+        return [_ids(part, lm) for part in parts if words or not isinstance(part, str)]
+
+    shown, said = spelled(question.demonstrations), spelled(notes)
+    rest = spelled(problem_parts(replace(question, demonstrations=()), history, (), show_question))
     prefix = lm.prompt_form.prefix_ids
-    size = sum(map(len, [prefix, *pieces])) + room
-    dropped = 0
-    while size > lm.max_len:
-        if dropped >= len(question.demonstrations):
+    while (size := sum(map(len, [prefix, *shown, *said, *rest])) + room) > lm.max_len:
+        if not shown and not said:
             raise TaskTooLong(
                 f"{question.task_id}: {size} tokens without any demonstration; the context is {lm.max_len}"
             )
-        size -= len(pieces[dropped])
-        dropped += 1
-    return np.concatenate([prefix, *pieces[dropped:]]).astype(np.int64)
+        (said or shown).pop(0)
+    return np.concatenate([prefix, *shown, *said, *rest]).astype(np.int64)
 
 
 def has_words(lm: LoadedLM) -> bool:
@@ -146,6 +178,19 @@ def _ids(part: Pair | str, lm: LoadedLM) -> np.ndarray:
     form = lm.prompt_form
     answer = [] if part.output is None else [form.output_ids(part.output)]
     return np.concatenate([form.question_ids(part.input), *answer])
+
+
+def _grids(asked: np.ndarray, grid: np.ndarray | None, other: np.ndarray | None) -> list[Pair]:
+    """A question with the answer that was given, and that answer with the cells in which it differs from another."""
+    marks = marked(grid, other)
+    answered = [] if grid is None else [Pair(asked, grid)]
+    return answered if marks is None else [*answered, Pair(grid, marks)]
+
+
+def _listed(grid: np.ndarray, cells: np.ndarray, kind: str, about: Callable[[int, int], str], most: int) -> str:
+    named = [f"row {y + 1} column {x + 1} {about(y, x)}" for y, x in np.argwhere(cells)]
+    more = f"; {len(named) - most} more" if len(named) > most else ""
+    return f"{len(named)} of {grid.size} cells {kind}: {'; '.join(named[:most])}{more}."
 
 
 def _size(grid: np.ndarray) -> str:

@@ -1,18 +1,19 @@
 """The joint model: a frozen language model reads the problem, TRM thinks on the canvas, and what it thought goes back.
 
 prompt → LLM states → TextToLatentAdapter → TRM's prefix (or start) → segments until it halts → answer
-            ↑                                                                             │ z_H
+            ↑                                                                             │ z_H, z_L
             └──── soft tokens ← LatentToTextAdapter ←─────────────────────────────────────┘
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from arc_helpers.arc import Pair
 from arc_helpers.hybrid.adapters import LatentToTextAdapter, Mode, TextToLatentAdapter, parameter_table
 from arc_helpers.hybrid.feedback import Attempt, encode_problem
 from arc_helpers.hybrid.questions import Question
@@ -58,14 +59,14 @@ class HybridConfig:
 class Thought(NamedTuple):
     """Where TRM has come to, for each row. tokens: [B, N]. q, residual: [B], see `Attempt`. segments: [B].
 
-    z_H: [B, P + N, D].
+    latents: [B, 2 (P + N), D], z_H and z_L behind it.
     """
 
     tokens: Tensor
     q: Tensor
     residual: Tensor
     segments: Tensor
-    z_H: Tensor
+    latents: Tensor
 
 
 class HybridModel(nn.Module):
@@ -120,22 +121,22 @@ class HybridModel(nn.Module):
         self,
         questions: Sequence[Question],
         histories: Sequence[Sequence[Attempt]],
-        z_H: Tensor,
-        notes: Sequence[str] = (),
+        latents: Tensor,
+        notes: Sequence[Sequence[Pair | str]] = (),
     ) -> States | None:
-        """The states after attempts: the last ones of each history as text, z_H [B, P + N, D] as soft tokens.
+        """The states after attempts: the last ones of each history as text, latents [B, 2 (P + N), D] as soft tokens.
 
         Never inside no_grad in training: the gradient goes back through the language model into TRM.
         """
         if self.config.conditioning != "text":
             return None
-        notes = notes or [""] * len(questions)
-        room = self.config.soft_tokens
+        notes = notes or [()] * len(questions)
+        how: dict[str, Any] = {"show_question": self.config.show_question, "room": self.config.soft_tokens}
         prompts = [
-            encode_problem(self.lm, question, history[-self.config.shown_attempts :], note, room=room)
+            encode_problem(self.lm, question, history[-self.config.shown_attempts :], note, **how)
             for question, history, note in zip(questions, histories, notes, strict=True)
         ]
-        return self._controlled(read(self.lm, prompts, self.to_text(z_H)))
+        return self._controlled(read(self.lm, prompts, self.to_text(latents)))
 
     def _controlled(self, states: States) -> States:
         if self.config.control == "zeroed":
@@ -159,14 +160,16 @@ class HybridModel(nn.Module):
         starts = {name: getattr(self.trm, f"{name}_start") + z for name, z in moved.items() if z is not None}
         return prefix, self.trm.start(rows, cells, **starts)
 
-    def segments(self, batch: Batch, states: States | None) -> list[Segment]:
-        """All segments of one attempt, for training: each starts where the last one ended, without its history."""
+    def segments(self, batch: Batch, states: States | None) -> tuple[list[Segment], Tensor]:
+        """All segments of one attempt, for training, each from where the last one ended, without its history; and how
+        much the last one moved, [B]."""
         prefix, carry = self.condition(batch, states)
         made = []
         for _ in range(self.trm.config.halt_max_steps):
+            before = carry.z_H.detach()
             made.append(self.trm(carry, batch, prefix))
             carry = made[-1].carry.detach()
-        return made
+        return made, residual(before, carry.z_H)
 
     @torch.no_grad()
     def think(self, batch: Batch, states: States | None) -> Thought:
@@ -176,9 +179,8 @@ class HybridModel(nn.Module):
         for number in range(1, self.trm.config.halt_max_steps + 1):
             before = carry.z_H
             carry, logits, halt = self.trm(carry, batch, prefix)
-            moved = (carry.z_H - before).flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1).clamp(min=1e-12)
-            count = torch.full_like(carry.steps, number)
-            new = Thought(logits.argmax(-1), torch.sigmoid(halt.float()), moved.float(), count, carry.z_H)
+            moved, count = residual(before, carry.z_H), torch.full_like(carry.steps, number)
+            new = Thought(logits.argmax(-1), torch.sigmoid(halt.float()), moved, count, carry.latents)
             found = new if found is None else Thought(*map(_keep, found, new, [done] * len(new)))
             done = done | (halt > 0)
             if done.all():
@@ -188,6 +190,12 @@ class HybridModel(nn.Module):
     def about(self) -> dict:
         """What a saved model must agree with."""
         return {"hybrid": asdict(self.config), "trm": asdict(self.trm.config), "llm_width": llm_width(self.lm)}
+
+
+def residual(before: Tensor, after: Tensor) -> Tensor:
+    """How much latents [B, P + N, D] moved in a segment, relative to their size: float32 [B]."""
+    size = before.flatten(1).norm(dim=1).clamp(min=1e-12)
+    return ((after - before).flatten(1).norm(dim=1) / size).float()
 
 
 def llm_width(lm: LoadedLM) -> int:

@@ -1,29 +1,35 @@
 """What is asked, apart from what is answered: a `Question` has no field in which an answer could travel."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from arc_helpers.arc import Pair, Task, Transform
 from arc_helpers.trm import Batch, Canvas, place
+from arc_helpers.trm.canvas import PAD
 
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """A test input and the demonstrations shown with it. input: int8 [H, W]."""
+    """A test input and the demonstrations shown with it. input: int8 [H, W].
+
+    draft: int8 [H, W], what a language model or an earlier attempt has answered, to be mended; or None.
+    """
 
     task_id: str
     index: int
     demonstrations: tuple[Pair, ...]
     input: np.ndarray
+    draft: np.ndarray | None = None
 
     def seen(self, view: Transform) -> "Question":
         """The same question in another orientation, other colours, another order of the demonstrations."""
         order = view.order or range(len(self.demonstrations))
         turned = (view.pair(self.demonstrations[i]) for i in order)
-        return Question(self.task_id, self.index, tuple(turned), view.grid(self.input))
+        draft = None if self.draft is None else view.grid(self.draft)
+        return Question(self.task_id, self.index, tuple(turned), view.grid(self.input), draft)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +64,20 @@ def leave_one_out(question: Question) -> Iterator[Example]:
 
 
 def as_batch(questions: Sequence[Question], side: int, tasks: Sequence[int] = ()) -> Batch:
-    """Questions on square canvases of a side, without labels. Raises CanvasError where one does not fit."""
+    """Questions, with their drafts, on square canvases of a side; no labels. CanvasError where one does not fit."""
     canvas = Canvas(side, side * side)
     cells = np.stack([place(question.input, canvas) for question in questions])
     rows = {"task": torch.tensor(tasks), "identifier": torch.tensor(tasks)} if len(tasks) else {}
-    return Batch.of(torch.from_numpy(cells), side, **rows)
+    drafts = draft_tokens([question.draft for question in questions], side)
+    return replace(Batch.of(torch.from_numpy(cells), side, **rows), draft=drafts)
+
+
+def draft_tokens(drafts: Sequence[np.ndarray | None], side: int) -> torch.Tensor:
+    """Drafts as tokens, int64 [B, side²]: PAD for none, and for one that does not fit."""
+    canvas = Canvas(side, side * side)
+    blank = np.full(canvas.cells, PAD, dtype=np.uint8)
+    fit = [blank if draft is None or max(draft.shape) > side else place(draft, canvas) for draft in drafts]
+    return torch.from_numpy(np.stack(fit)).long()
 
 
 def labels_of(examples: Sequence[Example], side: int) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from arc_helpers.hybrid.model import HybridConfig, HybridError, HybridModel
@@ -54,11 +55,16 @@ def load_hybrid(folder: str | Path, lm: LoadedLM) -> HybridModel:
 
 
 def load_pretrained(
-    path: str | Path, hidden_size: int, canvas_side: int, halt_max_steps: int, log: Callable[[str], None] = print
+    path: str | Path,
+    hidden_size: int,
+    canvas_side: int,
+    halt_max_steps: int,
+    mends: bool = False,
+    log: Callable[[str], None] = print,
 ) -> TRM:
     """A TRM that was pretrained, to be joined: whatever `trm.open_trm` opens. `log` gets what is other than it was.
 
-    HybridError, one line, for another width or canvas.
+    mends: with room for drafts, which it does not see yet. HybridError, one line, for another width or canvas.
     """
     opened = open_trm(path, halt_max_steps=halt_max_steps)
     trm = opened.model
@@ -73,4 +79,8 @@ def load_pretrained(
         )
     for note in opened.notes:
         log(note)
-    return trm
+    if not mends or trm.config.mends:
+        return trm
+    grown = TRM(replace(trm.config, mends=True))
+    grown.load_state_dict({**grown.state_dict(), **trm.state_dict()})
+    return grown

@@ -5,19 +5,19 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from arc_helpers.arc import Pair
 from arc_helpers.hybrid.checks import check_gradients
-from arc_helpers.hybrid.feedback import Attempt, grid_to_feedback, tokens_to_grid
+from arc_helpers.hybrid.feedback import Attempt, tokens_to_grid
 from arc_helpers.hybrid.model import HybridModel
-from arc_helpers.hybrid.questions import Example, as_batch, labels_of
+from arc_helpers.hybrid.questions import Example, Question, as_batch, draft_tokens, labels_of
 from arc_helpers.runs import CheckpointError, load_state, sealing, usable
-from arc_helpers.trm import Batch, segment_loss
+from arc_helpers.trm import segment_loss
+from arc_helpers.trm.model import Segment
 from arc_helpers.trm.optim import OPTIMIZERS, build_optimizers
 
 GATES = 10.0  # a gate learns so much faster than the other weights, or it would open long after everything else
@@ -35,7 +35,7 @@ class JointConfig:
     max_attempts: int = 2  # of a step with feedback; the others take one, whose states are kept
     feedback_every: int = 8  # steps; a further attempt goes through the language model, forward and backward
     attempt_weights: tuple[float, ...] = ()  # of the attempts' losses; () = all the same
-    told: float = 0.5  # share of rows that are told their errors: at a test input nobody is
+    told: float = 0.5  # share of rows that are told what their attempt changed; asked, all are, or none (muted)
     lr: float = 2e-3  # adapters, TRM's embedding and heads
     lr_matrices: float = 0.02  # matrices of TRM's blocks (Muon)
     lr_tasks: float = 1e-2  # task vectors (conditioning "id")
@@ -131,7 +131,7 @@ class JointTrainer:
         return {**last, "step": self.step, "seconds": self.seconds}
 
     def loss(self, examples: Sequence[Example], attempts: int, told: Tensor | None = None) -> tuple[Tensor, dict]:
-        """The loss of one step and its metrics. told: bool [B], the rows that hear what was wrong; None = all."""
+        """The loss of one step and its metrics. told: bool [B], the rows that hear what they changed; None = all."""
         model, device = self.model, self.model.trm.device
         side = model.config.canvas_side
         questions = [example.question for example in examples]
@@ -141,25 +141,27 @@ class JointTrainer:
         states, histories = model.first_states(questions), [[] for _ in examples]
         total, metrics = torch.zeros((), device=device), {}
         for number in range(1, attempts + 1):
-            made = model.segments(batch, states)
+            made, moved = model.segments(batch, states)
             losses, sums = zip(*(segment_loss(s, labels, model.trm.config.loss) for s in made), strict=True)
             total = total + self.config.weight(number - 1, attempts) * torch.stack(losses).mean()
             metrics[f"loss_{number}"] = losses[-1].item()
             metrics[f"exact_{number}"] = sums[-1]["exact"].item() / len(examples)
             if number < attempts:
-                self._look_back(examples, histories, made, batch, number, told)
-                states = model.next_states(questions, histories, made[-1].carry.z_H)
+                questions = self._look_back(questions, histories, made[-1], moved, told)
+                batch.draft = draft_tokens([question.draft for question in questions], side).to(device)
+                states = model.next_states(questions, histories, made[-1].carry.latents)
         return total, metrics
 
-    def _look_back(self, examples, histories, made, batch: Batch, number: int, told: Tensor | None) -> None:
-        """Write into each history what was answered, and for those who are told, what was wrong with it."""
-        q = torch.sigmoid(made[-1].halt.detach().float()).tolist()
-        for row, (example, history) in enumerate(zip(examples, histories, strict=True)):
-            grid = tokens_to_grid(made[-1].logits[row].argmax(-1).cpu(), width=int(batch.width[row]))
-            hears = told is None or bool(told[row])
-            pair = Pair(example.question.input, example.answer)
-            feedback = grid_to_feedback(grid, pair) if hears else ""
-            history.append(Attempt(number, grid, q[row], 0.0, len(made), feedback))
+    def _look_back(self, questions, histories, last: Segment, moved: Tensor, told: Tensor | None) -> list[Question]:
+        """Write into each history what was answered, as when asked; the questions with these answers as drafts."""
+        facts = torch.sigmoid(last.halt.detach().float()).tolist(), moved.tolist()
+        segments = self.model.trm.config.halt_max_steps
+        for row, (question, history) in enumerate(zip(questions, histories, strict=True)):
+            grid = tokens_to_grid(last.logits[row].argmax(-1).cpu(), width=self.model.config.canvas_side)
+            before = question.draft if told is None or bool(told[row]) else None
+            q, rest = (values[row] for values in facts)
+            history.append(Attempt(len(history) + 1, grid, q, rest, segments, before))
+        return [replace(q, draft=history[-1].grid) for q, history in zip(questions, histories, strict=True)]
 
     def _one_step(self) -> dict[str, float]:
         config = self.config

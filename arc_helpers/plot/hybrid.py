@@ -29,7 +29,7 @@ _ARROWS = (
     ("language model", "text → latent", "states", 0.0),
     ("text → latent", "TRM", "prefix", 0.0),
     ("TRM", "answer", "tokens", 0.0),
-    ("TRM", "latent → text", "z_H", -0.25),
+    ("TRM", "latent → text", "z_H, z_L", -0.25),
     ("latent → text", "language model", "soft tokens", -0.25),
 )
 
@@ -37,8 +37,8 @@ _ARROWS = (
 def plot_loop(notes: Mapping[str, str], shapes: Mapping[str, str]) -> Picture:
     """The loop of a joint model. notes: {box: a line in it}; shapes: {arrow: what runs along it}.
 
-    Boxes: prompt, language model, text → latent, TRM, answer, latent → text. Arrows: ids, states, prefix, tokens, z_H,
-    soft tokens. Raises ValueError on another name.
+    Boxes: prompt, language model, text → latent, TRM, answer, latent → text. Arrows: ids, states, prefix, tokens,
+    "z_H, z_L", soft tokens. Raises ValueError on another name.
     """
     known = {"notes": set(_BOXES), "shapes": {name for *_, name, _ in _ARROWS}}
     for what, given in (("notes", notes), ("shapes", shapes)):

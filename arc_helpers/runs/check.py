@@ -101,7 +101,7 @@ def _assignments(cell: str) -> Iterator[list[tuple[str, Any]]]:
 
 
 def _models(notebook: str, own: RunKnobs, config: Any) -> Iterator[Finding]:
-    for name in ("model_dir", "base", "checkpoint", "trm_checkpoint", "adapter_path", "start_adapter"):
+    for name in ("model_dir", "base", "drafter_dir", "checkpoint", "trm_checkpoint", "adapter_path", "start_adapter"):
         value = getattr(config, name, None)
         if not value:
             continue
@@ -112,7 +112,9 @@ def _models(notebook: str, own: RunKnobs, config: Any) -> Iterator[Finding]:
             )
             continue
         if path.is_dir():
-            yield Finding(f"{name} = {value}", *_model_folder(path, tokenizer=name in ("model_dir", "base")))
+            yield Finding(
+                f"{name} = {value}", *_model_folder(path, tokenizer=name in ("model_dir", "base", "drafter_dir"))
+            )
         elif not path.is_file() and (value.count("/") != 1 or value.startswith(("/", ".", "~", "models/"))):
             yield Finding(f"{name} = {value}", f"no such folder ({path})", bad=True)
         elif not path.is_file():

@@ -51,6 +51,8 @@ class Knobs(BaseModel):
     may_change: ClassVar[frozenset[str]] = frozenset()
     goes_on: ClassVar[bool] = False
     kept: ClassVar[str] = ""
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # a value of `preset`: what it sets in place of the profile
+    scales_loss: ClassVar[bool] = False  # with `autocast`, it can train in float16
 
     @field_validator("*", mode="before")
     @classmethod
@@ -192,9 +194,23 @@ class MultiloraTttKnobs(Knobs):
         return form
 
 
+#: the ARC commands and configs of SamsungSAILMontreal/TinyRecursiveModels, e7b6871, where they are not the model's own
+PUBLISHED_TRM: Mapping[str, Any] = {
+    **{"subsets": "training,evaluation,concept", "num_aug": 1000, "max_side": 30, "layout": "official"},
+    **{"augment": "listed", "conditioning": "identifier", "translate": 0.75},  # there: all pairs of a puzzle but one
+    **{"H_cycles": 3, "L_cycles": 4, "halt_max_steps": 16, "halt_exploration": 0.1},
+    **{"optimizer": "adam_atan2", "lr": 1e-4, "weight_decay": 0.1, "warmup_steps": 2000, "min_lr_ratio": 1.0},
+    **{"tables_by": "signsgd", "lr_tasks": 1e-2, "weight_decay_tasks": 0.1, "max_grad_norm": 0.0, "ema_decay": 0.999},
+    **{"batch_tokens": 768 * 916, "autocast": True, "deadline_seconds": 0, "max_steps": 0, "epochs": 100_000},
+    **{"keep_every": 5000, "views": 1001, "segments": 16},
+}
+
+
 class TrmPretrainKnobs(Knobs):
     """03_trm_pretrain: the Tiny Recursive Model, on Sudoku and on ARC."""
 
+    scales_loss = True
+    presets = {"published": PUBLISHED_TRM}
     inputs = ("source", "data", "checkpoint")
     reader = "arc_helpers.arc.check:subsets"
     may_change = frozenset(
@@ -212,18 +228,34 @@ class TrmPretrainKnobs(Knobs):
     max_side: int = Field(ge=1, le=30, description="largest grid side, in cells")
     layout: Literal["official", "buckets", "tight"] = Field(description="canvases")
     augment: Literal["symmetries", "colors", "listed"] = Field(description="what examples are augmented by")
+    translate: float = Field(ge=0, le=1, description="share of the examples that is moved to a random place")
     conditioning: Literal["shared", "identifier"] = Field(description="task vectors, or one an augmentation")
-    preset: Literal["official", "tiny", "small", "compact"] = Field(description="size of the ARC model")
+    preset: Literal["published", "tiny", "small", "compact"] = Field(
+        description="the ARC model; published sets what trains it, too"
+    )
+    hidden_size: Limit = Field(description="width of the ARC model; 0 = the preset's")
+    H_cycles: Limit = Field(description="cycles of a segment; 0 = the preset's")
+    L_cycles: Limit = Field(description="updates of z_L a cycle; 0 = the preset's")
+    halt_max_steps: Limit = Field(description="most segments of an example; 0 = the preset's")
+    halt_exploration: float = Field(ge=0, le=1, description="probability of a drawn smallest number of segments")
     optimizer: Literal["muon", "adamw", "adam_atan2"] = Field(description="optimizer of the network")
+    tables_by: Literal["adam", "signsgd"] = Field(description="optimizer of the task vectors")
     lr: float = Field(gt=0, description="learning rate of embedding and heads")
     lr_matrices: float = Field(gt=0, description="learning rate of the matrices (Muon)")
     lr_tasks: float = Field(gt=0, description="learning rate of the task vectors")
+    weight_decay: float = Field(ge=0, description="weight decay of the network")
+    weight_decay_tasks: float = Field(ge=0, description="weight decay of the task vectors")
     warmup_steps: int = Field(ge=0, description="steps of linear warm-up")
+    min_lr_ratio: float = Field(ge=0, le=1, description="where the cosine behind it ends; 1 = a constant rate")
+    max_grad_norm: float = Field(ge=0, description="longest gradient; 0 = no clipping")
+    ema_decay: float = Field(ge=0, lt=1, description="decay of the averaged weights")
     batch_tokens: int = Field(ge=64, description="positions a training step")
-    autocast: bool = Field(description="bfloat16 products, where the device has them")
+    micro_tokens: int = Field(ge=0, description="positions at once, gradients summed; 0 = all of a step's")
+    autocast: bool = Field(description="bfloat16 products, where the device has them; float16 on a GPU without")
+    compile: bool = Field(description="torch.compile of the blocks")
     deadline_seconds: Seconds = Field(description="wall-clock budget of the run; 0 = no limit")
     max_steps: Limit = Field(description="training steps on ARC; 0 = no limit")
-    epochs: Seconds = Field(description="passes over all pairs; 0 = no limit")
+    epochs: Seconds = Field(description="passes over all pairs, one augmentation each; 0 = no limit")
     keep_every: int = Field(ge=0, description="steps after which a checkpoint is kept by its step; 0 = none is")
     sudoku_seconds: float = Field(gt=0, description="training time of each Sudoku model, at most")
     sudoku_puzzles: Positive = Field(description="Sudoku puzzles to learn from")
@@ -232,16 +264,30 @@ class TrmPretrainKnobs(Knobs):
     wandb: Literal["disabled", "offline", "online"] = Field(description="Weights & Biases")
     out_model: Text = Field(description="folder the trained model is written to; empty = model/ in out_dir")
 
+    @field_validator("conditioning")
+    @classmethod
+    def _knows_its_identifiers(cls, conditioning: str, info: ValidationInfo) -> str:
+        if conditioning == "identifier" and info.data.get("augment") != "listed":  # others have no identifier
+            raise PydanticCustomError("identifiers_need_list", "must be shared where augment is not listed")
+        return conditioning
+
 
 class HybridJointKnobs(Knobs):
     """04_hybrid_joint: a frozen language model and a TRM, joined by two adapters."""
 
-    inputs = ("model_dir", "trm_checkpoint")
+    inputs = ("data_dir", "model_dir", "drafter_dir", "trm_checkpoint")
+    reader = "arc_helpers.arc.check:asked"
     kept = "the last checkpoint of each arm"
     may_change = frozenset({"deadline_seconds", "epochs", "wandb", "out_model", "arms"})
     goes_on = True
 
-    model_dir: str = Field(min_length=1, description="Hugging Face folder of the language model")
+    data_dir: str = Field(min_length=1, description="ARC tasks to answer: a set's name, a folder, a challenges file")
+    max_side: int = Field(ge=1, le=30, description="tasks with larger grids keep the fallback, in cells")
+    max_tasks: Limit = Field(description="most ARC tasks to answer; 0 = all")
+    model_dir: str = Field(min_length=1, description="Hugging Face folder of the language model that reads")
+    drafter_dir: Text = Field(description="folder of the language model that drafts; empty = the one that reads")
+    draft_seconds: Seconds = Field(description="time that a GridLM learns before it drafts, twice; 0 = as it is")
+    mend_seconds: float = Field(gt=0, description="training time of the TRM that mends drafts")
     quantization: Quantization = Field(description="how the language model is loaded")
     frozen: bool = Field(description="leave the language model as it is; false trains a LoRA beside it")
     lora_r: Positive = Field(description="rank of that LoRA")
@@ -383,7 +429,8 @@ def load_profile(name: str) -> Profile:
 
 
 def resolve(notebook: str, profile: str, overrides: Mapping[str, Any]) -> Any:
-    """The knobs of one notebook, a model of this module: the profile's values, over them each override but None.
+    """The knobs of one notebook, a model of this module: the profile's values, over them a preset's, over them each
+    override but None.
 
     notebook: with or without its number ("02_multilora_ttt"). Raises ConfigError, one line, such as
     "multilora_ttt.k = 0: must be >= 1".
@@ -396,7 +443,8 @@ def resolve(notebook: str, profile: str, overrides: Mapping[str, Any]) -> Any:
     if unknown:  # before None is dropped: a typo is a typo whatever its value
         raise ConfigError(explain_unknown(f"{name}.{unknown[0]}", overrides[unknown[0]], type(base).model_fields))
     values = {key: value for key, value in overrides.items() if value is not None}
-    return _checked(type(base), {**base.model_dump(), **values}, prefix=f"{name}.")
+    preset = base.presets.get(str(values.get("preset", getattr(base, "preset", ""))), {})
+    return _checked(type(base), {**base.model_dump(), **preset, **values}, prefix=f"{name}.")
 
 
 def kept_by(notebook: str) -> str:

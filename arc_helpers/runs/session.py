@@ -74,7 +74,7 @@ def start(
     fresh: do not go on with a run that was stopped in this folder. Without it, a run is gone on with where its
         parameters, inputs and code are the same; where parameters differ, or it had ended, it is set aside (RunFolder).
     dtype: what the notebook computes in; None means the device's own choice, or with a knob `autocast` bfloat16 where
-        that is on and native, else float32.
+        that is on and native, float16 on a GPU without where the notebook scales its loss, else float32.
     knobs: None means the profile's value. Raises ConfigError before anything heavy is loaded.
     """
     own = check_run(profile=profile, seed=seed, out_dir=out_dir, fresh=fresh)
@@ -87,7 +87,9 @@ def start(
     env = detect()
     device = choose_device()
     if dtype is None and hasattr(config, "autocast") and not getattr(config, "base", None):  # a base has its own
-        dtype = "bfloat16" if config.autocast and has_bfloat16(device.device) else "float32"
+        half: Dtype = "float16" if config.scales_loss and device.device != "cpu" else "float32"
+        fast: Dtype = "bfloat16" if has_bfloat16(device.device) else half
+        dtype = fast if config.autocast else "float32"
     device = device.computing_in(dtype or device.dtype)
     folder.found["device"] = f"{device.device}, {device.dtype}"
     verdict = folder.open(own.fresh)

@@ -14,6 +14,7 @@ class Batch:
     identifier: [B] row of (task, augmentation), 0 = blank. task: [B] row of the task, 0 = blank.
     symmetry: [B] index into DIHEDRAL. colors: [B, 10] the new colour of each colour.
     labels: [B, N] tokens of the output canvas, PAD where nothing is asked; None for a query.
+    draft: [B, N] tokens of an answer to be mended (`TRMConfig.mends`), PAD where there is none; or None.
     """
 
     cells: Tensor
@@ -23,6 +24,7 @@ class Batch:
     symmetry: Tensor
     colors: Tensor
     labels: Tensor | None = None
+    draft: Tensor | None = None
 
     @classmethod
     def of(cls, cells: Tensor, width: int | Tensor, labels: Tensor | None = None, **given: Tensor) -> "Batch":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arc_helpers.arc import SubmissionWriter, Task, compare_grids, wilson_interval
+from arc_helpers.arc import SubmissionWriter, Task, compare_grids, wilson_interval, write_ranked
 from arc_helpers.trm.prediction import Prediction
 
 PASSES = (1, 2, 5, 10, 100, 1000)
@@ -55,20 +55,7 @@ def write_votes(writer: SubmissionWriter, votes: Votes, tasks: Sequence[Task]) -
 
     The one answer twice where there is one; a test input without any keeps the fallback. `tasks` need no answers.
     """
-    written = 0
-    current = writer.read()
-    for task in tasks:
-        ranked = [votes.get((task.id, i), []) for i in range(len(task.test))]
-        if not any(ranked):
-            continue
-        entry = [tuple(old[name] for name in ("attempt_1", "attempt_2")) for old in current[task.id]]
-        attempts = [
-            (best[0].grid, best[min(1, len(best) - 1)].grid) if best else fallback
-            for best, fallback in zip(ranked, entry, strict=True)
-        ]
-        writer.set(task.id, attempts)
-        written += 1
-    return written
+    return write_ranked(writer, {key: [voted.grid for voted in ranked] for key, ranked in votes.items()}, tasks)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ step of training; the latents go on to the next segment without their history, u
 
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from arc_helpers.trm.batch import Batch
 from arc_helpers.trm.blocks import Block, linear, rotary, truncated_normal
+from arc_helpers.trm.canvas import PAD
 from arc_helpers.trm.conditioner import CONDITIONERS
 
 
@@ -40,6 +42,7 @@ class TRMConfig:
     conditioned_rows: int = 1  # of the conditioning's table, the blank row included
     prefix_len: int = 16
     condition_cells: bool = False  # add the prefix's sum to every cell, too
+    mends: bool = False  # a batch may hold drafts, which every cell sees beside the question
     loss: Literal["stablemax", "softmax"] = "stablemax"
 
     def __post_init__(self):
@@ -97,7 +100,7 @@ class TRMConfig:
 _OWN = {"H_cycles": 1, "conditioning": "shared", "rope": "2d", "rope_theta": 100.0, "loss": "softmax"}
 _ARC = {**_OWN, "prefix_len": 4, "condition_cells": True}
 PRESETS = {
-    "official": {},
+    "published": {},
     "sudoku": {
         **_OWN,
         **{"hidden_size": 64, "num_heads": 2, "width_multiple": 32, "L_cycles": 2, "halt_max_steps": 4},
@@ -120,6 +123,15 @@ class Carry:
     z_L: Tensor
     steps: Tensor
     halted: Tensor
+
+    @property
+    def latents(self) -> Tensor:
+        """z_H, and z_L behind it: [B, 2 (P + N), D]."""
+        return torch.cat([self.z_H, self.z_L], dim=1)
+
+    def rows(self, index: Tensor | slice) -> "Carry":
+        """The rows that an index, a mask or a slice chooses."""
+        return Carry(self.z_H[index], self.z_L[index], self.steps[index], self.halted[index])
 
     def detach(self) -> "Carry":
         """The same latents without their history."""
@@ -144,6 +156,9 @@ class TRM(nn.Module):
         mixer = (length, config.inner(length)) if config.mixer == "mlp" else None
         self.embed = nn.Embedding(config.vocab_size, width)
         truncated_normal(self.embed.weight, width**-0.5)
+        if config.mends:
+            self.draft = nn.Embedding(config.vocab_size, width, padding_idx=PAD)
+            nn.init.zeros_(self.draft.weight)  # a TRM that was pretrained without drafts starts unchanged
         self.conditioner: nn.Module = CONDITIONERS[config.conditioning](
             config.conditioned_rows, config.prefix_len, width
         )
@@ -185,8 +200,8 @@ class TRM(nn.Module):
 
     def restart(self, carry: Carry, rows: Tensor) -> Carry:
         """The carry in which the rows of a mask [B] stand at the start again."""
-        z_H = torch.where(rows[:, None, None], self.z_H_start, carry.z_H)
-        z_L = torch.where(rows[:, None, None], self.z_L_start, carry.z_L)
+        starts = (start.to(carry.z_H.dtype) for start in (self.z_H_start, self.z_L_start))
+        z_H, z_L = map(partial(torch.where, rows[:, None, None]), starts, (carry.z_H, carry.z_L))
         return Carry(z_H, z_L, carry.steps.masked_fill(rows, 0), carry.halted & ~rows)
 
     def forward(self, carry: Carry, batch: Batch, prefix: Tensor | None = None) -> Segment:
@@ -200,11 +215,14 @@ class TRM(nn.Module):
                 f"a canvas of {batch.cells.shape[1]} cells: the mlp mixer has a fixed one of {config.canvas_cells}; "
                 "use attention, or a layout with one size"
             )
-        question = self.question(batch, prefix)
+        dtype = computed_in(self.device.type)
+        question = self.question(batch, prefix).to(dtype)
         turn = self._turn(batch.width, batch.cells.shape[1], question.dtype)
-        z_H, z_L = carry.z_H, carry.z_L
+        z_H, z_L = carry.z_H.to(question.dtype), carry.z_L.to(question.dtype)
         for cycle in range(config.H_cycles):
             last = cycle == config.H_cycles - 1
+            if last and config.H_cycles > 1 and not config.full_gradient:
+                torch.clear_autocast_cache()  # it holds weights that were cast without a gradient
             with nullcontext() if last or config.full_gradient else torch.no_grad():
                 for _ in range(config.L_cycles):
                     z_L = self._network(z_L + z_H + question, turn)
@@ -216,6 +234,8 @@ class TRM(nn.Module):
         """The embedded question [B, P + N, D] that every update of z_L sees."""
         prefix = self.conditioner(batch) if prefix is None else prefix
         cells = self.embed(batch.cells)
+        if batch.draft is not None and self.config.mends:
+            cells = cells + self.draft(batch.draft)
         if self.config.condition_cells:
             cells = cells + prefix.sum(dim=1, keepdim=True)
         return self.config.hidden_size**0.5 * torch.cat([prefix, cells], dim=1)
@@ -240,6 +260,14 @@ class TRM(nn.Module):
         return rotary(coordinates, config.hidden_size // config.num_heads, config.rope_theta, dtype)
 
 
+def computed_in(device: str) -> torch.dtype | None:
+    """What latents are kept in: the dtype of autocast on a GPU, as published; None where they stay as they are.
+
+    On CPUs the casts cost more than the narrower sums and norms save.
+    """
+    return torch.get_autocast_dtype(device) if device != "cpu" and torch.is_autocast_enabled(device) else None
+
+
 def decide_halts(carry: Carry, halt: Tensor, config: TRMConfig, generator: torch.Generator) -> Carry:
     """Which rows of training are done: at the limit, or where the model says so and exploration lets it.
 
@@ -247,7 +275,8 @@ def decide_halts(carry: Carry, halt: Tensor, config: TRMConfig, generator: torch
     """
     rows = (len(halt),)
     explores = torch.rand(rows, generator=generator) < config.halt_exploration
-    least = torch.randint(2, config.halt_max_steps + 2, rows, generator=generator).clamp(max=config.halt_max_steps)
+    most = max(2, config.halt_max_steps)  # randint needs a range; a limit of one segment is below
+    least = torch.randint(2, most + 1, rows, generator=generator)
     least = torch.where(explores, least, 0).to(halt.device)
     halted = (carry.steps >= config.halt_max_steps) | ((halt > 0) & (carry.steps >= least))
     return Carry(carry.z_H, carry.z_L, carry.steps, halted)

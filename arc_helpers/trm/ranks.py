@@ -1,6 +1,7 @@
 """The processes of a torchrun; one process alone needs no torch.distributed."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -27,6 +28,10 @@ class Ranks:
         """The model, whose backward averages gradients over all processes. What they tell each other is where it is."""
         self.device = next(model.parameters()).device
         return nn.parallel.DistributedDataParallel(model) if self.many else model
+
+    def holding(self, model: nn.Module, held: bool) -> AbstractContextManager:
+        """Where `held`, a backward inside averages nothing yet: more of the same step is to come."""
+        return model.no_sync() if self.many and held else nullcontext()  # type: ignore[operator]
 
     def agree(self, value: float) -> float:
         """The first process' value, everywhere."""

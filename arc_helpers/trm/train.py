@@ -4,7 +4,6 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from arc_helpers.runs import CheckpointError, load_state, sealing, usable
+from arc_helpers.runs import CheckpointError, has_bfloat16, load_state, sealing, usable
 from arc_helpers.trm.batch import Batch
 from arc_helpers.trm.loss import segment_loss
-from arc_helpers.trm.model import TRM, Carry, decide_halts
-from arc_helpers.trm.optim import OPTIMIZERS, build_optimizers
+from arc_helpers.trm.model import TRM, Carry, Segment, decide_halts
+from arc_helpers.trm.optim import OPTIMIZERS, TABLES, build_optimizers
 from arc_helpers.trm.ranks import Ranks
 
 
@@ -49,12 +48,15 @@ class TrainConfig:
     lr: float = 1e-3  # embedding and heads; of everything but the tables without Muon
     lr_matrices: float = 0.02  # matrices of the blocks (Muon)
     lr_tasks: float = 1e-2  # the conditioning's tables
+    tables_by: str = "adam"  # or signsgd: on the rows that were touched, without a state, as published
     weight_decay: float = 0.01
+    weight_decay_tasks: float = 0.0  # of the tables
     warmup_steps: int = 50
     min_lr_ratio: float = 0.0  # where the cosine ends; 1.0 is the published run, which is constant
-    max_grad_norm: float = 1.0
+    max_grad_norm: float = 1.0  # 0 = no clipping, as published
     ema_decay: float = 0.999
-    autocast: bool = False  # bfloat16 matrix products, for devices where they are real
+    micro_tokens: int = 0  # positions that go through the model at once, gradients summed; 0 = all of a step's
+    autocast: bool = False  # products in bfloat16; on a GPU that has none, in float16 with a loss scale
     compile: bool = False  # torch.compile of the blocks, one graph each
     seed: int = 0
     log_every: int = 20
@@ -69,31 +71,39 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} = {value}: must be > 0")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer = {self.optimizer!r}: must be one of {', '.join(OPTIMIZERS)}")
+        for name, allowed in (("optimizer", OPTIMIZERS), ("tables_by", TABLES)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: must be one of {', '.join(allowed)}")
 
     def progress(self, step: int, seconds: float) -> float:
         """How much of the run is over, 0 to 1."""
         parts = [step / self.steps if self.steps else 0.0, seconds / self.seconds if self.seconds else 0.0]
         return min(1.0, max(parts))
 
-    def rate(self, step: int, seconds: float = 0.0) -> float:
-        """Warm-up, then a cosine to `min_lr_ratio`, as a factor of the peak; `step` counts from 0."""
-        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        cosine = 0.5 * (1 + math.cos(math.pi * self.progress(step, seconds)))
-        return warm * (self.min_lr_ratio + (1 - self.min_lr_ratio) * cosine)
+    def rate(self, step: int, seconds: float = 0.0, warmed: float = 0.0) -> float:
+        """A linear warm-up, then a cosine to `min_lr_ratio`, as a factor of the peak; `step` counts from 0.
+
+        warmed: progress of the run when the warm-up was over.
+        """
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        rest = (self.progress(step, seconds) - warmed) / max(1 - warmed, 1e-9)
+        return self.min_lr_ratio + (1 - self.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, rest))))
 
 
-RESUMABLE = {"steps", "seconds", "log_every", "evaluate_every", "checkpoint_every", "keep_every", "compile"}
+RESUMABLE = {
+    *("steps", "seconds", "micro_tokens", "compile"),
+    *("log_every", "evaluate_every", "checkpoint_every", "keep_every"),
+}
 RUNNING = ("rows", "loss", "cell_loss", "halt_loss", "exact", "halt_right", "finished", "finished_exact", "segments")
 
 
-def check_gradient_flow(model: nn.Module) -> None:
-    """Raise RuntimeError, naming them, if parameters have no, a zero or a non-finite gradient."""
+def check_gradient_flow(model: nn.Module, finite: bool = True) -> None:
+    """Raise RuntimeError, naming them, if parameters have no, a zero or, where asked, a non-finite gradient."""
     bad = {
         name: "none" if p.grad is None else "zero" if not p.grad.any() else "not finite"
         for name, p in model.named_parameters()
-        if p.grad is None or not p.grad.any() or not p.grad.isfinite().all()
+        if p.grad is None or not p.grad.any() or (finite and not p.grad.isfinite().all())
     }
     if bad:
         raise RuntimeError("gradient of the first step: " + ", ".join(f"{name} is {why}" for name, why in bad.items()))
@@ -127,9 +137,16 @@ class Trainer:
             lr_matrices=config.lr_matrices,
             lr_tasks=config.lr_tasks,
             weight_decay=config.weight_decay,
+            tables_by=config.tables_by,
+            weight_decay_tasks=config.weight_decay_tasks,
         )
+        if config.tables_by == "signsgd":  # as published: such tables are evaluated as they are, not averaged
+            self.ema.module.conditioner = model.conditioner
+        kind = model.device.type
+        self.half = torch.bfloat16 if kind == "cpu" or has_bfloat16(kind) else torch.float16
+        self.scaler = torch.amp.GradScaler(kind, enabled=config.autocast and self.half == torch.float16)
         self.peak = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
-        self.step, self.examples, self.seconds = 0, 0, 0.0
+        self.step, self.examples, self.seconds, self.warmed = 0, 0, 0.0, 0.0
         self.last: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
         self.slots: dict[int, tuple[Batch, Carry]] = {}
@@ -176,36 +193,60 @@ class Trainer:
         return {**self.last, "step": self.step, "examples": self.examples, "seconds": self.seconds}
 
     def _one_step(self) -> dict[str, Tensor]:
-        factor = self.config.rate(self.step, self.seconds)
+        if self.step == self.config.warmup_steps:
+            self.warmed = self.config.progress(self.step, self.seconds)
+        factor = self.config.rate(self.step, self.seconds, self.warmed)
         for optimizer, peaks in zip(self.optimizers, self.peak, strict=True):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
         cells = self._choose_canvas()
         batch, carry = self._fill(cells)
-        device = self.model.device
-        with torch.autocast(device.type, torch.bfloat16) if self.config.autocast else nullcontext():
-            segment = self.net(carry, batch)
-            loss, sums = segment_loss(segment, batch.labels, self.model.config.loss)
-        loss.backward()
-        if self.step == 0:
-            check_gradient_flow(self.model)
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        self.ema.update_parameters(self.model)
-        carry = decide_halts(segment.carry.detach(), segment.halt.detach(), self.model.config, self.generator)
+        made = [self._learn(batch, carry, rows) for rows in self._pieces(batch)]
+        self._update()
+        segments, sums = zip(*made, strict=True)
+        thoughts = zip(*(vars(segment.carry.detach()).values() for segment in segments), strict=True)
+        halt = torch.cat([segment.halt.detach() for segment in segments])
+        carry = decide_halts(Carry(*map(torch.cat, thoughts)), halt, self.model.config, self.generator)
         self.slots[cells] = batch, carry
         self.step += 1
-        exact = sums.pop("exact_rows")
+        exact = torch.cat([one.pop("exact_rows") for one in sums])
         return {
-            **sums,
+            **{name: torch.stack([one[name] for one in sums]).sum() for name in sums[0]},
             "rows": torch.tensor(float(len(batch))),
-            "loss": loss.detach() * len(batch),
             "finished": carry.halted.sum(),
             "finished_exact": (carry.halted & exact).sum(),
             "segments": (carry.steps * carry.halted).sum(),
         }
+
+    def _pieces(self, batch: Batch) -> list[slice]:
+        """The rows that go through the model at once."""
+        positions = self.model.config.prefix_len + batch.cells.shape[1]
+        size = max(1, self.config.micro_tokens // positions) if self.config.micro_tokens else len(batch)
+        return [slice(first, first + size) for first in range(0, len(batch), size)]
+
+    def _learn(self, batch: Batch, carry: Carry, rows: slice) -> tuple[Segment, dict[str, Tensor]]:
+        """Add the gradient of some rows, by their share of the batch."""
+        part, kind, last = batch.rows(rows), self.model.device.type, rows.stop >= len(batch)
+        with self.ranks.holding(self.net, not last):
+            with torch.autocast(kind, self.half, enabled=self.config.autocast):
+                segment = self.net(carry.rows(rows), part)
+                loss, sums = segment_loss(segment, part.labels, self.model.config.loss)
+            self.scaler.scale(loss * (len(part) / len(batch))).backward()
+        return segment, {**sums, "loss": loss.detach() * len(part)}
+
+    def _update(self) -> None:
+        """One step of all optimizers; in float16 it is left out where a gradient has overflowed."""
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
+        if self.step == 0:  # the first loss scale is too large on purpose
+            check_gradient_flow(self.model, finite=not self.scaler.is_enabled())
+        if self.config.max_grad_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
+            optimizer.zero_grad(set_to_none=True)
+        self.scaler.update()
+        self.ema.update_parameters(self.model)
 
     def _choose_canvas(self) -> int:
         shares = torch.tensor(list(self.source.shares.values()), dtype=torch.float64)
@@ -238,7 +279,7 @@ class Trainer:
             "halt_right": sums["halt_right"] / rows,
             "segments": sums["segments"] / finished,
             "segments_per_second": sums["rows"] / max(seconds, 1e-9),
-            "lr_factor": self.config.rate(self.step, self.seconds),
+            "lr_factor": self.config.rate(self.step, self.seconds, self.warmed),
             "seconds": self.seconds,
         }
 
@@ -260,6 +301,8 @@ class Trainer:
                 "optimizers": [o.state_dict() for o in self.optimizers],
                 "step": self.step,
                 "seconds": self.seconds,
+                "warmed": self.warmed,
+                "scaler": self.scaler.state_dict(),
                 "ranks": every,
                 "config": asdict(self.config),
                 "model_config": asdict(self.model.config),
@@ -295,7 +338,8 @@ class Trainer:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.step, self.seconds, self.last = state["step"], state["seconds"], state["last"]
-        self.history = state["history"]
+        self.history, self.warmed = state["history"], state["warmed"]
+        self.scaler.load_state_dict(state["scaler"])
         own, device = state["ranks"][self.ranks.rank], self.model.device
         self.examples = own["examples"]
         self.generator.set_state(own["generator"])

@@ -40,8 +40,9 @@ def test_poisoned_labels_change_no_byte(make, kind):
 
 
 def test_no_argument_and_no_field_could_carry_an_answer():
-    assert {field.name for field in fields(Question)} == {"task_id", "index", "demonstrations", "input"}
-    allowed = {"model", "questions", "attempts", "views", "demonstrations", "stop", "batch_size", "seed", "log"}
+    # a draft is what a language model has written
+    assert {field.name for field in fields(Question)} == {"task_id", "index", "demonstrations", "input", "draft"}
+    allowed = {"model", "questions", "attempts", "views", "demonstrations", "stop", "told", "batch_size", "seed", "log"}
     allowed |= {"deadline"}
     assert set(inspect.signature(solve).parameters) == allowed
 
@@ -56,11 +57,13 @@ def test_held_out_demonstrations_are_not_in_their_own_prompt():
     assert example.task == 3 and np.array_equal(example.answer, [[9, 8, 7]])
 
 
-def test_feedback_on_demonstrations_is_told_to_a_model_that_reads(make):
-    model = make("llama")
+@pytest.mark.parametrize("kind", ["gridlm", "llama"])
+def test_feedback_on_demonstrations_is_told(make, kind):
+    model = make(kind)
     notes, share = check_demonstrations(model, QUESTIONS[1])
-    assert notes.startswith("Demonstration 1, held out: ") and notes.count("\n") == 1 and share in (0, 0.5, 1)
-    assert check_demonstrations(model, QUESTIONS[0]) == ("", None)  # it has one
+    words = [part for part in notes if isinstance(part, str)]
+    assert len(words) == 2 and words[0].startswith("Demonstration 1, held out: ") and share in (0, 0.5, 1)
+    assert check_demonstrations(model, QUESTIONS[0]) == ([], None)  # it has one
     with_notes, without = (
         solve(model, QUESTIONS[1:2], attempts=2, demonstrations=d, stop=False)[0] for d in (True, False)
     )
@@ -75,6 +78,27 @@ def test_attempts_follow_from_the_ones_before(make):
     assert [a.number for a in four.attempts] == [1, 2, 3, 4]
     assert as_text(first.attempts[0]) == as_text(four.attempts[0])
     assert len({a.q for a in four.attempts[:2]}) == 2, "the second attempt hears of the first"
+
+
+@pytest.mark.parametrize("kind", ["gridlm", "llama"])
+def test_what_an_attempt_changed_is_heard_with_words_and_without(make, kind):
+    """A model without words reads the marks; muted, neither is there."""
+    model = make(kind, trm={"mends": True})
+    asked = [replace(question, draft=question.input) for question in QUESTIONS[:2]]
+    [told, muted] = (run_attempts(model, asked, 2, stop=False, told=told) for told in (True, False))
+    for one, other, question in zip(told, muted, asked, strict=True):
+        assert one[0].q == other[0].q and one[1].q != other[1].q, "the first attempt has nothing to hear of"
+        assert one[0].before is question.draft and other[0].before is None
+        assert np.array_equal(one[1].before, one[0].grid), "each attempt is the draft of the next"
+
+
+def test_a_draft_is_seen_where_the_trm_mends(make):
+    for mends in (True, False):
+        model = make(trm={"mends": mends})
+        plain, drafted = (
+            run_attempts(model, [replace(QUESTIONS[0], draft=d)], 1)[0][0] for d in (None, np.eye(3, dtype=int))
+        )
+        assert (plain.q != drafted.q) == mends
 
 
 def test_a_batch_answers_as_one_by_one(make):

@@ -63,11 +63,13 @@ def test_closed_gates_leave_a_pretrained_trm_as_it_is(make, mode):
     model = make(opened=0.0, mode=mode)
     batch = as_batch(QUESTIONS, 3)
     alone = list(run_segments(model.trm, batch))
-    segments = model.segments(batch, model.first_states(QUESTIONS))
+    segments, _ = model.segments(batch, model.first_states(QUESTIONS))
     for (_, tokens, _), made in zip(alone, segments, strict=True):
         assert (made.logits.argmax(-1).numpy() == tokens).all()
     assert torch.equal(model.trm(model.trm.start(4, 9), batch).logits, segments[0].logits)
-    assert not torch.equal(make(mode=mode).segments(batch, model.first_states(QUESTIONS))[0].logits, segments[0].logits)
+    assert not torch.equal(
+        make(mode=mode).segments(batch, model.first_states(QUESTIONS))[0][0].logits, segments[0].logits
+    )
 
 
 def double(kind: str, lm) -> HybridModel:
@@ -100,12 +102,12 @@ def test_gradients_are_those_of_finite_differences(kind):
                 return loss(model.trm(replace(carry, **{name: x}), batch, prefix))
 
             assert finite_difference_error(of_start, getattr(carry, name)) < 1e-6
-        history = [[Attempt(1, example.answer, 0.5, 0.1, 1, "Told.")] for example in EXAMPLES]
+        history = [[Attempt(1, example.answer, 0.5, 0.1, 1, example.question.input)] for example in EXAMPLES]
 
         def two_attempts(first_prefix):
             first = model.trm(carry, batch, first_prefix)
-            again = model.next_states(QUESTIONS, history, first.carry.z_H)
-            return loss(model.segments(batch, again)[-1])
+            again = model.next_states(QUESTIONS, history, first.carry.latents)
+            return loss(model.segments(batch, again)[0][-1])
 
         assert finite_difference_error(two_attempts, prefix) < 1e-6
     assert lm.model.dtype == torch.float64
@@ -122,11 +124,11 @@ def test_finite_differences_notice_a_detach():
 def test_think_halts_each_row_on_its_own(make):
     model = make(trm={"halt_max_steps": 4})
     batch, states = as_batch(QUESTIONS, 3), model.first_states(QUESTIONS)
-    made = model.segments(batch, states)
+    made, _ = model.segments(batch, states)
     halts = torch.stack([segment.halt for segment in made])  # [4, B]
     with torch.no_grad():  # move the bias so that some rows halt early and others do not
         model.trm.halt_head.bias -= halts[0].median() + 1e-4
-    made = model.segments(batch, states)
+    made, _ = model.segments(batch, states)
     thought = model.think(batch, states)
     halts = torch.stack([segment.halt for segment in made])
     for row in range(4):

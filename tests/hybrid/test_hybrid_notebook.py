@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from arc_helpers.arc import load_tasks, num_tests_of, validate_submission
 from arc_helpers.hybrid import load_hybrid
 from arc_helpers.hybrid.tiny import tiny_lm
 from arc_helpers.lm import load_causal_lm
@@ -29,8 +30,11 @@ def test_04_hybrid_joint(tmp_path):
     summary = run(tmp_path)
     assert summary["language_model_unchanged"] and summary["n"] == 6 and summary["llm"] == "arc-micro"
     drawn = {path.stem for path in (tmp_path / "figures").glob("*.png")}
-    assert drawn == {"questions", "loop", "gradients", "training", "arms", "attempts", "self_correction"}
-    assert {m["arm"] for m in read_jsonl(tmp_path / "metrics.jsonl")} == {"joint", "trm_alone", "shuffled", "feedback"}
+    assert drawn >= {"questions", "loop", "gradients", "training", "arms", "attempts", "self_correction"}
+    arms = {"joint", "trm_alone", "shuffled", "feedback", "mender"}
+    assert {m["arm"] for m in read_jsonl(tmp_path / "metrics.jsonl")} == arms
+    counts = num_tests_of(load_tasks("arcagi1/evaluation"))
+    assert summary["arc_tasks"] == 2 and validate_submission(tmp_path / "submission.json", counts) == []
     records = read_jsonl(tmp_path / "tasks.jsonl")
     assert len(records) == 6 and sum(r["right"] for r in records) == round(6 * summary["views_votes"])
     load_hybrid(tmp_path / "model", load_causal_lm("models/arc-micro"))

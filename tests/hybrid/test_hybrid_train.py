@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from arc_helpers.hybrid.attempts import solve
 from arc_helpers.hybrid.checks import weights_hash
@@ -102,6 +103,9 @@ def test_folders_that_do_not_fit(make, tmp_path):
     said = []
     assert load_pretrained(trm, 16, 3, halt_max_steps=5, log=said.append).config.halt_max_steps == 5
     assert said == ["halt_max_steps = 5 as asked; the checkpoint has 2"]
+    grown = load_pretrained(trm, 16, 3, 2, mends=True)
+    assert grown.config.mends and not grown.draft.weight.any()
+    assert torch.equal(grown.embed.weight, load_pretrained(trm, 16, 3, 2).embed.weight)
     with pytest.raises(HybridError, match="hidden_size of the TRM is 16, of this run 32"):
         load_pretrained(trm, 32, 3, 2)
     with pytest.raises(HybridError, match="a fixed canvas of 9 cells, canvas_side = 5 needs 25"):

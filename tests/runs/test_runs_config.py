@@ -148,3 +148,12 @@ def test_profiles_of_an_installed_wheel(tmp_path, monkeypatch):
     (tmp_path / "site/arc_helpers/packaged/configs").mkdir(parents=True)
     (tmp_path / "site/arc_helpers/packaged/configs/tiny.yaml").write_text((CONFIGS / "tiny.yaml").read_text())
     assert load_profile("tiny").name == "tiny"
+
+
+def test_the_published_recipe_is_a_preset_over_which_values_can_be_given():
+    config = resolve("03_trm_pretrain", "laptop", {"preset": "published", "lr": 3e-4, "num_aug": None})
+    assert (config.lr, config.num_aug, config.min_lr_ratio, config.tables_by) == (3e-4, 1000, 1.0, "signsgd")
+    assert config.batch_tokens == 703_488 and config.deadline_seconds is None and config.epochs == 100_000
+    assert resolve("03_trm_pretrain", "laptop", {}).tables_by == "adam"
+    with pytest.raises(ConfigError, match="conditioning = identifier: must be shared where augment is not listed"):
+        resolve("03_trm_pretrain", "laptop", {"conditioning": "identifier"})

@@ -275,11 +275,11 @@ def test_a_config_that_cannot_be_is_refused(fields, message):
 
 
 def test_presets():
-    assert TRMConfig.preset("official") == TRMConfig()
+    assert TRMConfig.preset("published") == TRMConfig()
     assert TRMConfig.preset("small", L_cycles=3).L_cycles == 3
     for name in ("sudoku", "tiny", "small", "compact"):
         assert TRMConfig.preset(name).every_cycle_learns
-    with pytest.raises(ValueError, match="preset = 'huge': must be one of official, sudoku, tiny, small, compact"):
+    with pytest.raises(ValueError, match="preset = 'huge': must be one of published, sudoku, tiny, small, compact"):
         TRMConfig.preset("huge")
 
 

@@ -10,7 +10,7 @@ from trm_models import small_config, small_model
 from arc_helpers.runs import sealing
 from arc_helpers.trm.batch import Batch
 from arc_helpers.trm.checkpoint import open_trm
-from arc_helpers.trm.model import TRM
+from arc_helpers.trm.model import TRM, Carry, decide_halts
 from arc_helpers.trm.source import ArcSource
 from arc_helpers.trm.train import RESUMABLE, CheckpointError, TrainConfig, Trainer, check_gradient_flow
 
@@ -19,6 +19,9 @@ SIX = TrainConfig(steps=6, batch_tokens=60, warmup_steps=2, log_every=1, evaluat
 
 def model_for(dataset, **fields) -> TRM:
     return small_model(conditioned_rows=1 + len(dataset.task_ids), **fields)
+
+
+SIGNS = {"optimizer": "adam_atan2", "tables_by": "signsgd", "micro_tokens": 20, "max_grad_norm": 0.0}
 
 
 class Killed(Exception):
@@ -44,9 +47,9 @@ def same(one, other) -> bool:
     return one == other
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw", "adam_atan2"])
-def test_killed_and_resumed_equals_never_killed(dataset, tmp_path, optimizer):
-    config = dataclasses.replace(SIX, optimizer=optimizer)
+@pytest.mark.parametrize("fields", [{"optimizer": "muon"}, {"optimizer": "adamw"}, {"optimizer": "adam_atan2"}, SIGNS])
+def test_killed_and_resumed_equals_never_killed(dataset, tmp_path, fields):
+    config = dataclasses.replace(SIX, **fields)
     source = ArcSource(dataset, "tight", "colors", translate=0.5)
     straight = Trainer(model_for(dataset), source, config, tmp_path / "straight.pt")
     straight.run()
@@ -70,7 +73,8 @@ def test_killed_and_resumed_equals_never_killed(dataset, tmp_path, optimizer):
     assert not same(one["model"], model_for(dataset).state_dict())
     averaged = {name.removeprefix("module."): tensor for name, tensor in one["ema"].items() if name != "n_averaged"}
     assert averaged.keys() == one["model"].keys(), "all weights are averaged, tables and buffers included"
-    assert not same(averaged["conditioner.task.weight"], one["model"]["conditioner.task.weight"])
+    tables = (weights["conditioner.task.weight"] for weights in (averaged, one["model"]))
+    assert same(*tables) == (fields is SIGNS), "as published, tables of SignSGD are evaluated as they are"
 
 
 class Counting:
@@ -98,9 +102,32 @@ def test_no_example_is_thrown_away():
         for number, steps in zip(batch.identifier.tolist(), carry.steps.tolist(), strict=True):
             held[number] = held.get(number, 0) + 1
             assert held[number] == steps <= 3
-        trainer.step += 0
     assert sorted(held) == list(range(source.given)), "all that was drawn was worked on"
     assert trainer.examples == source.given
+
+
+def test_in_pieces_it_learns_what_it_learns_at_once(dataset):
+    """Rows that go through the model one after another add up to the same gradient."""
+    weights = []
+    for micro in (0, 20, 45):
+        config = dataclasses.replace(SIX, optimizer="adamw", micro_tokens=micro, steps=3)
+        trainer = Trainer(model_for(dataset).double(), ArcSource(dataset), config)
+        trainer.run()
+        weights.append(torch.cat([p.flatten() for p in trainer.model.parameters()]))
+        assert (len(trainer._pieces(next(iter(trainer.slots.values()))[0])) > 1) == bool(micro)
+    assert all(torch.allclose(weights[0], other, atol=1e-9) for other in weights[1:])
+
+
+def test_halting_is_explored_as_published():
+    """With a probability a row must do 2 to the limit of segments, each number as likely."""
+    config = small_config(halt_max_steps=4, halt_exploration=0.9)
+    n, generator = 60_000, torch.Generator().manual_seed(0)
+    for done, share in ((1, 0.1), (2, 0.1 + 0.9 / 3), (3, 0.1 + 0.9 * 2 / 3), (4, 1.0)):
+        carry = Carry(torch.zeros(n, 1), torch.zeros(n, 1), torch.full((n,), done), torch.zeros(n, dtype=torch.bool))
+        halted = decide_halts(carry, torch.ones(n), config, generator).halted.double().mean().item()
+        assert halted == pytest.approx(share, abs=0.01)
+    alone = decide_halts(carry.rows(slice(2)), torch.ones(2), small_config(halt_max_steps=1), generator)
+    assert alone.halted.all()
 
 
 def test_it_learns_and_reports(dataset):
@@ -123,6 +150,8 @@ def test_every_parameter_learns_from_the_first_step(dataset):
     for fields in ({}, {"mixer": "mlp", "rope": "none"}, {"H_cycles": 3, "L_cycles": 2, "rope": "1d"}):
         trainer = Trainer(model_for(dataset, canvas_cells=9, **fields), ArcSource(dataset), SIX)
         trainer._one_step()  # checks it, or raises
+    half = dataclasses.replace(SIX, autocast=True)  # weights cast where no gradient is kept must not be used again
+    Trainer(model_for(dataset, H_cycles=3, L_cycles=2, rope="1d"), ArcSource(dataset), half)._one_step()
     model = small_model()
     with pytest.raises(RuntimeError, match=r"embed\.weight is none, .*halt_head\.bias is none"):
         check_gradient_flow(model)
@@ -136,10 +165,12 @@ def test_every_parameter_learns_from_the_first_step(dataset):
 
 
 def test_the_rate_warms_up_and_is_a_cosine():
-    config = TrainConfig(steps=100, warmup_steps=4, min_lr_ratio=0.1)
-    assert [config.rate(step) for step in range(3)] == pytest.approx([0.25, 0.5, 0.75], rel=2e-3)
-    assert config.rate(50) == pytest.approx(0.55) and config.rate(100) == pytest.approx(0.1) == config.rate(120)
-    assert config.rate(25) == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.sqrt(0.5)))
+    config = TrainConfig(steps=104, warmup_steps=4, min_lr_ratio=0.1)
+    assert [config.rate(step) for step in range(4)] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    after = lambda step: config.rate(step, warmed=4 / 104)  # noqa: E731
+    assert after(4) == pytest.approx(1.0), "the cosine begins behind the warm-up"
+    assert after(54) == pytest.approx(0.55) and after(104) == pytest.approx(0.1) == after(120)
+    assert after(29) == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.sqrt(0.5)))
     timed = TrainConfig(steps=None, seconds=10.0, warmup_steps=0)
     assert timed.rate(7, 5.0) == pytest.approx(0.5) and timed.rate(7, 12.0) == 0
     assert dataclasses.replace(config, min_lr_ratio=1.0).rate(99) == 1.0  # the published one
