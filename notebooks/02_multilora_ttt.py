@@ -487,7 +487,8 @@ plot.explore_candidates(judged or walls) if walls else None
 
 # %% tags=["teaching"]
 story = None
-if config.watch and answered and not config.deadline_seconds:  # a deadline leaves no time for it
+timed = config.deadline_seconds or run.deadline.passed  # a deadline leaves no time for it
+if config.watch and answered and not timed:
     task = answered[0]
     shots, losses_seen = ttt.watch_task(learner, task, settings, shots=config.watch)
     truth = task.answers()[0] if task.has_answers else None

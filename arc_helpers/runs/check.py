@@ -87,6 +87,19 @@ def misspelt(cells: list[str], names: list[str]) -> str | None:
     return None
 
 
+def declared(cells: list[str]) -> list[str]:
+    """The parameters that a notebook's own parameters cell declares; [] where none of the cells is one."""
+    for cell in reversed(cells):
+        try:
+            body = ast.parse(cell).body
+        except SyntaxError:  # a magic
+            continue
+        names = [ast.unparse(node.target) for node in body if isinstance(node, ast.AnnAssign)]
+        if {"profile", "seed"} <= set(names):
+            return names
+    return []
+
+
 def _assignments(cell: str) -> Iterator[list[tuple[str, Any]]]:
     """Plain values that a cell assigns at its top level."""
     try:

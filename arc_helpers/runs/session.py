@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from arc_helpers import __version__
-from arc_helpers.runs.check import misspelt, open_folder, require
+from arc_helpers.runs.check import declared, misspelt, open_folder, require
 from arc_helpers.runs.config import ConfigError, check_run, knob_names, resolve
 from arc_helpers.runs.deadline import Deadline
 from arc_helpers.runs.env import (
@@ -120,10 +120,15 @@ def start_notebook(notebook: str, namespace: Mapping[str, Any], *, dtype: Dtype 
     names = ["profile", "seed", "out_dir", "fresh", *knob_names(notebook)]
     missing = [name for name in names if name not in namespace]
     if missing:
-        raise ConfigError(f"{notebook}: its parameters cell does not set {', '.join(missing)}")
-    typo = misspelt(list(namespace.get("In", ()))[:-1], names)
+        raise ConfigError(
+            f"{notebook}: its parameters cell does not set {', '.join(missing)}: it is older than {_package()}"
+        )
+    cells = list(namespace.get("In", ()))[:-1]
+    typo = misspelt(cells, names)
     if typo:
         raise ConfigError(f"{notebook}: {typo}")
+    if unknown := [name for name in declared(cells) if name not in names]:
+        raise ConfigError(f"{notebook}: sets {', '.join(unknown)}, unknown to {_package()}, which is older")
     return start(notebook, dtype=dtype, **{name: namespace[name] for name in names})
 
 

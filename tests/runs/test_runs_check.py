@@ -128,3 +128,19 @@ def test_half_a_safetensors_file(tmp_path):
     for content, good in ((whole, True), (whole[:-1], False), (whole[:5], False), (b"", False), (whole + b"x", False)):
         file.write_bytes(content)
         assert _is_safetensors(file) is good
+
+
+def test_of_notebook_and_package_the_older_one_is_named():
+    given = {
+        "profile": "tiny",
+        "seed": 0,
+        "out_dir": None,
+        "fresh": False,
+        **dict.fromkeys(knob_names("02_multilora_ttt"), None),
+    }
+    own = "profile: str = 'tiny'\nseed: int = 0\nhalo: int = None"
+    with pytest.raises(ConfigError, match=r"^02_multilora_ttt: sets halo, unknown to arc_helpers .*, which is older$"):
+        start_notebook("02_multilora_ttt", {**given, "In": ["%matplotlib", own, "halo = 3", "run = ..."]})
+    del given["k"]
+    with pytest.raises(ConfigError, match=r"does not set k: it is older than arc_helpers "):
+        start_notebook("02_multilora_ttt", given)
