@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from arc_helpers.memory.adapters import add_adapter
+from arc_helpers.memory.corpus import TextTokens
 from arc_helpers.memory.dialog import DialogBatches, persona_sft
 from arc_helpers.memory.meta import Batch, MetaConfig, MetaTrainer
 from arc_helpers.memory.model import TTTConfig, TTTForCausalLM
@@ -43,7 +44,7 @@ RECIPE = Recipe()
 
 
 def new_model(
-    tokens: DialogTokens, seed: int, recipe: Recipe = RECIPE, *, device: str | None = None, **changes
+    tokens: DialogTokens | TextTokens, seed: int, recipe: Recipe = RECIPE, *, device: str | None = None, **changes
 ) -> TTTForCausalLM:
     """An untrained model; a seed gives the same weights on every device. changes: of TTTConfig, such as
     full_attention=True. device: what `runs.choose_device` prefers; None = the best there is.
@@ -56,19 +57,27 @@ def new_model(
 
 
 def train_memory(
-    tokens: DialogTokens,
+    tokens: DialogTokens | TextTokens,
     seed: int,
     recipe: Recipe = RECIPE,
     *,
     order: int = 2,
     objective: str = "stream",
+    batches: Callable[[int], Batch] | None = None,
     checkpoint: Path | None = None,
     on_metrics: Callable[[dict], None] = lambda metrics: None,
     **changes,
 ) -> tuple[TTTForCausalLM, dict[str, float]]:
-    """(trained model, what MetaTrainer.run says). order=0: the static twin, the same texts and steps."""
+    """(trained model, what MetaTrainer.run says). order=0: the static twin, the same texts and steps.
+
+    batches: step → Batch, such as `corpus.TextBatches`; None: persona dialogues, for which tokens are DialogTokens.
+    """
     model = new_model(tokens, seed, recipe, **changes)
-    dialogs = PersonaDialogs(tokens, recipe.style, seed)
+    if batches is None:
+        if not isinstance(tokens, DialogTokens):
+            raise ValueError("batches: are needed, for persona dialogues are written in DialogTokens alone")
+        dialogs = PersonaDialogs(tokens, recipe.style, seed)
+        batches = lambda step: dialogs.batch(step, recipe.rows)  # noqa: E731
     config = MetaConfig(
         steps=recipe.steps,
         seconds=recipe.seconds,
@@ -77,7 +86,7 @@ def train_memory(
         objective=objective,
         micro_batch=recipe.micro_batch,
     )
-    trainer = MetaTrainer(model, lambda step: dialogs.batch(step, recipe.rows), config, checkpoint, on_metrics)
+    trainer = MetaTrainer(model, batches, config, checkpoint, on_metrics)
     return model, trainer.run()
 
 
