@@ -107,6 +107,8 @@ half = len(once)
 print(f"{len(once)} tokens, twice: {reading.nll[0, : half - 1].mean():.2f} nats a token the first time, ", end="")
 print(f"{reading.nll[0, half:].mean():.2f} the second; {int(reading.state.updates)} inner steps")
 assert reading.nll[0, half:].mean() < reading.nll[0, : half - 1].mean()
+lines = {"first time": reading.nll[0, : half - 1].tolist(), "second time": reading.nll[0, half:].tolist()}
+plot.plot_curve(list(range(1, half)), lines, "nats", xlabel="token of the sentence", title="A sentence read twice")
 
 # %% [markdown]
 # Each sequence of a batch has a copy of $W$ of its own, so nobody reads anybody else's mind. Every loss is taken
@@ -324,7 +326,7 @@ def measured(name, way, base, numbers=0):
 # %%
 rows = [measured("none", "–", model)]
 options = {"steps": config.adapter_steps, "lr": config.lr, "seed": run.seed, "batches": batches}
-for kind in config.adapters.split(","):
+for kind in runs.progress(config.adapters.split(","), desc="adapters"):
     for way, adapter_order in (("plain", 0), ("loop", order)):
         base = base_again()
         wrapped = memory.train_adapter(base, tokens, kind, order=adapter_order, **options)

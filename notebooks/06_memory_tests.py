@@ -67,6 +67,7 @@ mqar_steps: int = None  # meta-training steps on associative recall; 0 = leave i
 # ## Setup
 
 # %%
+import numpy as np
 import torch
 
 from arc_helpers import arc, memory, plot, runs
@@ -76,11 +77,23 @@ config = run.config
 tokens = memory.DialogTokens()
 model_folder = runs.resolve_path(config.model_dir)
 model = memory.load_model(model_folder)
-print(f"{sum(p.numel() for p in model.parameters()) / 1e3:.0f} K parameters")
-print(f"reach of attention: {model.config.reach} tokens")
 
 # %% [markdown]
-# Two twins lie in the same folder, of the same size, trained on the same texts: `static` for as many steps without the
+# A conversation first. Two facts are told, then comes talk about nothing, then a question. Attention cannot see that far
+# back; the weights have moved while the facts were read, and hold them. The curve says when they moved.
+
+# %%
+chat = memory.Chat(model, tokens)
+facts = ["my friend anna lives in rome .", "i work as a gardener ."]
+small_talk = ["hello !", "what a day !", "it is raining again .", "i am a little tired .", "let us talk ."]
+for said in (*facts, *small_talk, "where does anna live ?", "what is my job ?"):
+    print(f"     you  {said}\n   model  {chat.say(said)}")
+picture = memory.plot_memory(chat.turns)
+run.log.figure(picture, "conversation")
+picture
+
+# %% [markdown]
+# Does it *remember*, or has it only got used to such talk? That takes tests, and something to compare with. Two twins lie in the same folder, of the same size, trained on the same texts: `static` for as many steps without the
 # inner loop, which shows what learning at test time is worth to a model that was not trained for it, and `full` with
 # full attention, a model that can look everything up; it needs 2.5 times as many steps until it does.
 
@@ -91,6 +104,7 @@ for name in ("static", "full"):
         models[name] = memory.load_model(model_folder / name)
     else:
         print(f"{model_folder / name} is not there: its columns are left out")
+print(f"{sum(p.numel() for p in model.parameters()) / 1e3:.0f} K parameters, reach {model.config.reach} tokens")
 twins = {"untrained": "static" if "static" in models else None, "ceiling": "full" if "full" in models else None}
 
 # %% [markdown]
@@ -137,7 +151,7 @@ assert pair[0] != pair[1]
 
 # %%
 groups, chances = {}, {}
-for name, words in (("known words", "known"), ("words never seen", "new")):
+for name, words in runs.progress((("known words", "known"), ("words never seen", "new")), desc="memories"):
     own = memory.PersonaDialogs(tokens, memory.Style(facts=5, words=words), 10**6 + run.seed)
     scores = {}
     for condition in memory.CONDITIONS:
@@ -186,7 +200,7 @@ own = memory.PersonaDialogs(tokens, style, 10**6 + run.seed)
 probes, rates, found = memory.probe_texts(own, config.texts), (0.3, 1, 3, 10, 30), []
 for name, factors in (("base", (1,)), ("static", rates if "static" in models else ())):
     before = memory.answer_scores(models[name], probes, learn=False) if factors else None
-    for factor in factors:
+    for factor in runs.progress(factors, desc=f"rates of {name}"):
         after = memory.answer_scores(models[name], probes, lr_scale=factor)
         row = {"model": name, "lr": factor, "pre": before.answer.mean(), "post": after.answer.mean()}
         row["percent"] = 100 * (1 - row["post"] / row["pre"])
@@ -301,10 +315,14 @@ adapted = memory.load_model(model_folder)
 if config.adapter_path:
     adapted = memory.load_adapter(adapted, runs.resolve_path(config.adapter_path)).get_base_model()
 else:
-    memory.train_adapter(adapted, tokens, "lora", steps=config.adapter_steps, seed=run.seed)
+    say = lambda m: print("adapter, step {step}: loss {loss:.3f}".format(**m))  # noqa: E731
+    memory.train_adapter(adapted, tokens, "lora", steps=config.adapter_steps, seed=run.seed, on_metrics=say)
 models["adapter"] = adapted.eval()
 cells = [memory.Cell(name, wording=wording) for wording in ("trained", "held_out") for name in ("base", "adapter")]
-compared = [memory.run_cell(cell, models, tokens, config.texts, max_len=config.max_len) for cell in cells]
+compared = [
+    memory.run_cell(cell, models, tokens, config.texts, max_len=config.max_len)
+    for cell in runs.progress(cells, desc="base and adapter")
+]
 shown = ["model", "wording", "pre", "post", "percent", "recall", "swapped", "memory_score", "all_pre", "all_post"]
 memory.table(compared, shown)
 
@@ -324,7 +342,9 @@ for row in compared:
 # ## 6 · Where nothing has to be remembered
 #
 # Python's own language reference, 460 KB of English that every Python brings along. The model has never seen prose:
-# learning adapts to it, which is useful and is *not* memory. The curve says how the loss falls along a text.
+# learning adapts to it, which is useful and is *not* memory. The curve says how the loss falls along a text, and beside it
+# what plain counting does, that knows nothing but the text so far: how often each token came, and what followed the
+# token before. A model that was never trained on prose has to be compared with these, not with itself switched off.
 
 # %%
 prose = memory.prose_ids(tokens)
@@ -336,18 +356,25 @@ curves = {
 }
 if "static" in models:
     curves["static twin, learning on"] = memory.position_losses(models["static"], pages)
+counted = memory.counter_losses(pages, len(tokens))
+bins = len(curves["learning on"])
+for name, nll in counted.items():
+    curves[f"{name} counter"] = np.array([part.mean() for part in np.array_split(nll.mean(axis=0), bins)])
 middles = [round((i + 0.5) * n / len(curves["learning on"])) for i in range(len(curves["learning on"]))]
 picture = plot.plot_curve(middles, curves, "nats a token", xlabel="token of the text", title="English prose")
 run.log.figure(picture, "prose_by_position")
 picture
 
 # %% [markdown]
-# Better by many percent, and nothing was remembered that anybody asked for. This is why section 2 has five memories.
+# Better by many percent, nothing was remembered that anybody asked for, and counting pairs does it better still. This is
+# why section 2 has five memories. (A model that is meta-trained on real text: `make bench NAME=text_memory`.)
 
 # %%
 prose_off, prose_on = curves["learning off"].mean(), curves["learning on"].mean()
 prose_percent = 100 * (1 - prose_on / prose_off)
 print(f"prose: {prose_off:.3f} → {prose_on:.3f} nats a token ({prose_percent:.1f} %), {len(pages)} texts")
+for name, nll in counted.items():
+    print(f"{name} counter: {nll.mean():.3f}")
 
 # %% [markdown]
 # **A needle in prose.** One fact, then prose instead of small talk, then the question. The paper's own models find
@@ -376,7 +403,8 @@ for name, order, rates in (("meta-trained", 2, [1]), ("static", 0, [0.3, 1, 3, 1
     small = memory.TTTForCausalLM(memory.TTTConfig.preset("nano", task.vocab_size)).to(model.device)
     assert task.gap > small.config.reach
     settings = memory.MetaConfig(steps=config.mqar_steps, lr=2e-3, order=order)
-    memory.MetaTrainer(small, lambda step: task.batch(step, 8)[0], settings).run()
+    say = lambda m, name=name: m["step"] % 50 or print(f"{name}, step {m['step']}: loss {m['loss']:.3f}")  # noqa: E731
+    memory.MetaTrainer(small, lambda step: task.batch(step, 8)[0], settings, on_metrics=say).run()
     tried = [memory.read(small, batch.ids, lr_scale=rate).nll[asked[:, 1:]].mean() for rate in rates]
     recalled[name] = min(tried).item()
     print(f"{name}: {recalled[name]:.3f} nats an answer (guessing: 4.159)")
@@ -388,7 +416,8 @@ for name, order, rates in (("meta-trained", 2, [1]), ("static", 0, [0.3, 1, 3, 1
 numbers = {f"{name} {k}".replace(" ", "_"): float(v) for name, bars in groups.items() for k, v in bars.items()}
 numbers |= {"irrelevant_gain_share": max(shares.values()), "static_best_recall": float(static_best)}
 numbers |= {"lowest_recall": min(row["recall"] for row in rows if row["lr"] == usual["lr"]), "adapter_keeps": keeps}
-numbers |= {"prose_percent": float(prose_percent), "needles_far": float(needles[n])}
+numbers |= {"prose_percent": float(prose_percent), "needles_far": float(needles[n]), "prose": float(prose_on)}
+numbers |= {f"prose_{name}": float(nll.mean()) for name, nll in counted.items()}
 numbers |= {"mqar": recalled["meta-trained"], "mqar_static": recalled["static"]}
 
 # %%

@@ -99,6 +99,10 @@ modes = [mode.strip() for mode in config.operator_modes.split(",")]
 documents = liza.load_documents(config.dataset, config.n)
 print(f"{len(documents)} documents, {sum(map(len, documents)) / 1e6:.2f} M characters; one of them begins")
 print(documents[0][:200])
+lengths = sorted(map(len, documents), reverse=True)
+plot.plot_curve(
+    list(range(1, len(lengths) + 1)), {"documents": lengths}, "characters", xlabel="document, longest first"
+)
 
 # %% [markdown]
 # The model on the spot is an ordinary Llama folder: four layers, a byte-level BPE tokenizer of 512 pieces trained on the
@@ -184,7 +188,7 @@ for order, (ours, library) in operator.items():
 # %%
 rows = liza.windows(liza.held_out_documents("stdlib"), tokenizer, 128, 2)  # [2, 128]
 table = {}
-for mode in modes:
+for mode in runs.progress(modes, desc="modes"):
     for repaired in (False, True):
         how = {"mag_weight": 0.5, "compute_dtype": "float32", **recipe}
         asked = liza.titanize_model(base_dir, operator_mode=mode, repaired=repaired, **how)
@@ -272,7 +276,7 @@ def run_arm(arm, arm_seed):
 
 # %%
 seeds = range(run.seed, run.seed + config.num_seeds)
-results = {(arm, s): run_arm(arm, s) for s in seeds for arm in arms}
+results = {(arm, s): run_arm(arm, s) for s in seeds for arm in runs.progress(arms, desc=f"arms, seed {s}")}
 for (arm, s), (_, tuned, _) in results.items():
     for step, loss in enumerate(tuned.losses, start=1):
         run.log.metric(step, arm=arm, arm_seed=s, loss=loss, mag=tuned.mag[step - 1][2] if tuned.mag else 0.0)

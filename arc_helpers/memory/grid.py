@@ -12,6 +12,7 @@ from arc_helpers.memory.model import TTTForCausalLM
 from arc_helpers.memory.persona import PersonaDialogs, Style, chance
 from arc_helpers.memory.probes import CONDITIONS, answer_scores, check_reach, probe_texts
 from arc_helpers.memory.tokens import DialogTokens
+from arc_helpers.runs import progress
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def run_grid(
     """`run_cell` for every combination of values of a Cell's fields."""
     names = list(axes)
     cells = [Cell(**dict(zip(names, values, strict=True))) for values in product(*axes.values())]
-    return [run_cell(cell, models, tokens, n, **options) for cell in cells]
+    return [run_cell(cell, models, tokens, n, **options) for cell in progress(cells, desc="cells")]
 
 
 def bootstrap(values: np.ndarray, seed: int = 0, draws: int = 2000) -> tuple[float, float]:

@@ -39,8 +39,9 @@ def read_documents(source: str | Path = INSTALLED, one_in: int = 10) -> Document
     """The documents of "installed", of a file or folder of texts, or of a hub data set.
 
     "installed": Python's help topics and docstrings, and those of numpy and matplotlib. Of rows their `text` is read;
-    a plain file is one document, a long one (a novel) several, cut between paragraphs. One document in `one_in`, by its checksum, is held out, another is for tests, so a
-    text is always on the same side. Raises TextError, one line, where a part would be empty.
+    a plain file is one document, a long one (a novel) several, cut between paragraphs. One document in `one_in`, by its
+    checksum, is held out, another is for tests, so a text is always on the same side.
+    Raises TextError, one line, where a part would be empty.
     """
     if str(source) == INSTALLED:
         texts, lines = list(_installed()), tuple(_licences())
