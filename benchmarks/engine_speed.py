@@ -29,6 +29,7 @@ from arc_helpers.runs import choose_device
 from arc_helpers.ttt import answer
 from arc_helpers.ttt.cache import answer_logits, slot_losses
 from arc_helpers.ttt.decode import left_pad
+from arc_helpers.ttt.jobs import Job
 from arc_helpers.ttt.joint import JointPairs, joint_config, with_task_tokens
 from arc_helpers.ttt.merged import merged_losses, merged_weights
 from arc_helpers.ttt.multilora import MultiLoRAModel
@@ -36,7 +37,7 @@ from arc_helpers.ttt.pools import encode_pool
 from arc_helpers.ttt.reading import Reading, RoomyLayer
 from arc_helpers.ttt.results import TaskResult
 from arc_helpers.ttt.settings import TTTSettings
-from arc_helpers.ttt.trainer import Job, MultiLoraTrainer
+from arc_helpers.ttt.trainer import MultiLoraTrainer
 
 AT_LEAST = {"joint_ratio": 1.8, "ttt_ratio": 1.8, "answer_ratio": 2.0}
 AT_MOST = {"max_gradient_diff": 1e-5, "max_logit_diff": 1e-5}

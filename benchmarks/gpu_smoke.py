@@ -24,9 +24,10 @@ from arc_helpers.runs import HOST, choose_device, output_path
 from arc_helpers.runs.notebook import list_notebooks, parse_words
 from arc_helpers.ttt.cache import prepare
 from arc_helpers.ttt.group import new_model
+from arc_helpers.ttt.jobs import Job
 from arc_helpers.ttt.limits import footprint_of
 from arc_helpers.ttt.settings import TTTSettings
-from arc_helpers.ttt.trainer import Job, MultiLoraTrainer
+from arc_helpers.ttt.trainer import MultiLoraTrainer
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))

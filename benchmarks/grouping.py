@@ -23,9 +23,10 @@ from arc_helpers.ttt.cache import prepare, slot_losses
 from arc_helpers.ttt.features import task_features
 from arc_helpers.ttt.group import new_model
 from arc_helpers.ttt.grouping import STRATEGIES, group_tasks, training_length
+from arc_helpers.ttt.jobs import Job
 from arc_helpers.ttt.pools import encode_pool
 from arc_helpers.ttt.settings import TTTSettings, settings_from
-from arc_helpers.ttt.trainer import Job, MultiLoraTrainer
+from arc_helpers.ttt.trainer import MultiLoraTrainer
 
 K = 4
 

@@ -15,6 +15,7 @@ from arc_helpers.runs import Deadline
 from arc_helpers.ttt.answer import answer_group
 from arc_helpers.ttt.budget import size_of, training_share
 from arc_helpers.ttt.cache import Example, prepare
+from arc_helpers.ttt.jobs import Job, SlotState
 from arc_helpers.ttt.limits import Limits, fitting, release, way_to_train
 from arc_helpers.ttt.merged import engine_for
 from arc_helpers.ttt.multilora import MultiLoRAModel, decoder_layers
@@ -22,7 +23,7 @@ from arc_helpers.ttt.pools import encode_pool
 from arc_helpers.ttt.results import TaskResult
 from arc_helpers.ttt.settings import TTTSettings
 from arc_helpers.ttt.store import StateStore
-from arc_helpers.ttt.trainer import Job, MultiLoraTrainer, SlotState
+from arc_helpers.ttt.trainer import MultiLoraTrainer
 
 OnLosses = Callable[[dict[str, float]], None]
 

@@ -2,9 +2,8 @@
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, cast
 
@@ -16,45 +15,12 @@ from arc_helpers.engine import TOKENS_AT_ONCE, Engine
 from arc_helpers.lm.lora import FP16_LOSS_SCALE
 from arc_helpers.lm.prompt import Encoded
 from arc_helpers.ttt.cache import Example, slot_losses
+from arc_helpers.ttt.jobs import Job, JobRun, SlotState, Trained, endless
 from arc_helpers.ttt.limits import CPU_TOKENS, Limits, fitting
 from arc_helpers.ttt.merged import merged_losses
 from arc_helpers.ttt.meter import Cost, Meter
 from arc_helpers.ttt.multilora import MultiLoRAModel
 from arc_helpers.ttt.optim import MultiLoraAdamW
-
-LOWER = 1e-3  # share of a round's loss by which the next must be lower to count as learning
-
-
-class SlotState(Enum):
-    PENDING = "pending"  # nothing to train on
-    ACTIVE = "active"
-    FINISHED = "finished"
-    FAILED = "failed"  # too many steps that were not finite; the slot is what it was before training
-    NO_ROOM = "no room"  # its shortest sequences do not fit into the memory
-
-
-@dataclass(frozen=True)
-class Job:
-    """One adapter's training. What it ends with depends on nothing else, but for the last bits that padding leaves."""
-
-    name: str  # what the adapter belongs to
-    pool: Sequence[Example]  # its pseudo-tasks, as `cache.prepare` returns them
-    steps: int
-    lr: float = 1e-2
-    start: Tensor | None = None  # [P], first weights, a row of the bank; None: drawn from the name
-    shorter: Callable[[int], Sequence[Example]] | None = None  # the pool in at most so many tokens a sequence
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What became of a job."""
-
-    name: str
-    weights: Tensor  # [P], a row of the bank, on the CPU
-    losses: np.ndarray  # [n], nats a token, one a step that was run
-    state: SlotState
-    steps: int  # those that moved it
-    notes: list[str] = field(default_factory=list)  # what was not done as asked
 
 
 @dataclass
@@ -178,7 +144,7 @@ class MultiLoraTrainer:
     ) -> list[Trained]:
         """All jobs, in their order; the first K go to the slots in theirs. on_step(step, losses [K]) is called after
         every step."""
-        queue = deque(_Run(i, job, _draws(job.pool, self.seed)) for i, job in enumerate(jobs))
+        queue = deque(JobRun(i, job, endless(job.pool, self.seed)) for i, job in enumerate(jobs))
         free, running = deque(range(self.model.num_slots)), {}
         done: dict[int, Trained] = {}
         step = 0
@@ -215,7 +181,7 @@ class MultiLoraTrainer:
         self.model.bank.free_gradients()
 
     @torch.no_grad()
-    def _load(self, k: int, run: "_Run") -> None:
+    def _load(self, k: int, run: JobRun) -> None:
         """Make slot k ready for a run, or go on with one that was put aside."""
         bank, optimizer = self.model.bank, self.optimizer
         optimizer.reset(k)
@@ -233,7 +199,7 @@ class MultiLoraTrainer:
             bank.flat[k] = run.job.start
         run.start = bank.flat[k].to("cpu", copy=True)
 
-    def _halve_slots(self, running: dict[int, "_Run"], queue: deque["_Run"]) -> None:
+    def _halve_slots(self, running: dict[int, JobRun], queue: deque[JobRun]) -> None:
         """Half of the slots: the runs wait in the queue with all they have, and the memory is free."""
         for k, run in sorted(running.items(), reverse=True):
             optimizer = self.optimizer
@@ -246,7 +212,7 @@ class MultiLoraTrainer:
         self.model.resize(names)
         self._set_up()
 
-    def _shorten(self, run: "_Run") -> None:
+    def _shorten(self, run: JobRun) -> None:
         """Go on with sequences of half the length, or end without room."""
         most = max(map(len, run.examples(self.batch))) // 2
         pool = run.job.shorter(most) if run.job.shorter else ()
@@ -255,12 +221,12 @@ class MultiLoraTrainer:
             run.notes.append(
                 f"out of memory: trained on sequences of at most {most} tokens from step {len(run.losses)} on"
             )
-            run.draws, run.drawn = _draws(pool, self.seed), None
+            run.draws, run.drawn = endless(pool, self.seed), None
         else:
             run.state = SlotState.NO_ROOM
 
     @torch.no_grad()
-    def _end(self, k: int, run: "_Run") -> Trained:
+    def _end(self, k: int, run: JobRun) -> Trained:
         """A job's last word; slot k holds the same weights."""
         if run.state is SlotState.FAILED:
             self.model.bank.flat[k] = run.start
@@ -269,7 +235,7 @@ class MultiLoraTrainer:
         weights = self.model.bank.flat[k].to("cpu", copy=True)
         return Trained(run.job.name, weights, np.array(run.losses), run.state, run.moved, run.notes)
 
-    def _step(self, running: dict[int, "_Run"]) -> np.ndarray | None:
+    def _step(self, running: dict[int, JobRun]) -> np.ndarray | None:
         """One step of all jobs that run; returns losses [K], NaN where there is none. None where it does not fit."""
         losses, rates = self._gradients(running), [0.0] * self.model.num_slots
         if losses is None:
@@ -297,7 +263,7 @@ class MultiLoraTrainer:
                 run.state = SlotState.FINISHED
         return losses
 
-    def _gradients(self, running: dict[int, "_Run"]) -> np.ndarray | None:
+    def _gradients(self, running: dict[int, JobRun]) -> np.ndarray | None:
         """Fill the bank's gradients with those of every job's next pseudo-tasks; returns losses [K], or None where one
         slot by itself does not fit."""
         losses, waiting = np.full(self.model.num_slots, np.nan), sorted(running)
@@ -348,59 +314,6 @@ class MultiLoraTrainer:
         return True
 
 
-@dataclass
-class _Run:
-    """A job in a slot."""
-
-    index: int  # among the jobs
-    job: Job
-    draws: Iterator[Example]
-    drawn: list[Example] | None = None  # for the next step
-    start: Tensor | None = None  # [P], on the CPU
-    aside: tuple[Tensor, ...] | None = None  # all there is of a slot, where it waits for one
-    losses: list[float] = field(default_factory=list)
-    moved: int = 0
-    skips: int = 0
-    lowest: float = np.inf  # mean loss of a round
-    since: int = 0  # the step that ended it
-    best: Tensor | None = None  # [P], the weights at it, on the CPU
-    notes: list[str] = field(default_factory=list)
-    state: SlotState = SlotState.ACTIVE
-
-    def __post_init__(self):
-        if not len(self.job.pool):
-            self.state = SlotState.PENDING
-        elif self.job.steps < 1:
-            self.state = SlotState.FINISHED
-
-    def examples(self, batch: int) -> list[Example]:
-        """Those of the next step, however often it is tried."""
-        if self.drawn is None:
-            self.drawn = [next(self.draws) for _ in range(batch)]
-        return self.drawn
-
-    def stop(self) -> None:
-        """There is no time left: end with what has been learned."""
-        if self.state is SlotState.ACTIVE:
-            self.state = SlotState.FINISHED
-            self.notes.append(f"out of time: trained for {len(self.losses)} of {self.job.steps} steps")
-
-    def look(self, patience: int, batch: int, weights: Tensor) -> None:
-        """Take in the losses of a round that ends with this step; stop after `patience` steps without a new low.
-
-        Losses of single examples do not compare: after an easy one first, nothing would ever be lower.
-        """
-        steps = -(-len(self.job.pool) // batch)  # of a round
-        losses = np.array(self.losses[-steps:])
-        if len(self.losses) % steps or not np.isfinite(losses).any():
-            return
-        mean, step = float(losses[np.isfinite(losses)].mean()), len(self.losses) - 1
-        if mean < (1 - LOWER) * self.lowest:
-            self.lowest, self.since, self.best = mean, step, weights.to("cpu", copy=True)
-        elif step - self.since >= patience:
-            self.state = SlotState.FINISHED
-
-
 def _rate(step: int, steps: int, warmup: float) -> float:
     """Factor of the learning rate: linear warm-up, then linear decay."""
     return min(1.0, (step + 1) / max(1.0, warmup * steps)) * (1 - step / steps)
@@ -411,11 +324,3 @@ def _backward(loss: Tensor) -> None:
         # the gradients are views into one matrix on purpose (SlotBank); torch would rather choose their layout
         warnings.filterwarnings("ignore", "grad and param do not obey the gradient layout contract")
         loss.backward()
-
-
-def _draws(pool: Sequence[Example], seed: int) -> Iterator[Example]:
-    """A pool without end, shuffled each time round."""
-    rng = np.random.default_rng(seed)
-    while True:
-        for i in rng.permutation(len(pool)):
-            yield pool[i]

@@ -11,6 +11,7 @@ from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.ttt.answer import answer_group
 from arc_helpers.ttt.cache import prepare
 from arc_helpers.ttt.group import new_model
+from arc_helpers.ttt.jobs import Job
 from arc_helpers.ttt.limits import Limits
 from arc_helpers.ttt.merged import engine_for
 from arc_helpers.ttt.multilora import MultiLoRAModel
@@ -18,7 +19,7 @@ from arc_helpers.ttt.pools import encode_pool, questions
 from arc_helpers.ttt.ranking import answer_logprobs
 from arc_helpers.ttt.results import TaskResult
 from arc_helpers.ttt.settings import TTTSettings
-from arc_helpers.ttt.trainer import Job, MultiLoraTrainer
+from arc_helpers.ttt.trainer import MultiLoraTrainer
 
 
 @dataclass(frozen=True)

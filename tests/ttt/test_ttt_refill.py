@@ -6,8 +6,9 @@ import torch
 
 from arc_helpers.lm.prompt import encode
 from arc_helpers.ttt.cache import prepare
+from arc_helpers.ttt.jobs import Job, SlotState, Trained
 from arc_helpers.ttt.multilora import MODES, MultiLoRAModel
-from arc_helpers.ttt.trainer import Job, MultiLoraTrainer, SlotState, Trained, train_slots
+from arc_helpers.ttt.trainer import MultiLoraTrainer, train_slots
 
 STEPS, LR = [6, 3, 9, 1, 4], [1e-3, 3e-3, 1e-3, 5e-4, 2e-3]
 

@@ -6,9 +6,10 @@ import torch
 
 from arc_helpers.lm.prompt import Encoded, encode
 from arc_helpers.ttt.cache import AnswerFeatures, prepare, slot_losses
+from arc_helpers.ttt.jobs import Job, JobRun, SlotState
 from arc_helpers.ttt.limits import Limits
 from arc_helpers.ttt.multilora import MODES, MultiLoRAModel
-from arc_helpers.ttt.trainer import Job, SlotState, _Run, train_multi_lora, train_slots
+from arc_helpers.ttt.trainer import train_multi_lora, train_slots
 
 NAMES = ["a", "b", "c"]
 
@@ -250,7 +251,7 @@ def test_a_slot_stops_by_itself_with_its_best_weights(gridlm, pools):
 
 def test_an_easy_example_first_does_not_end_a_training_that_learns():
     """Losses fall with every step, but the first example is easier than the others ever become."""
-    run = _Run(0, Job("a", [None] * 16, steps=200), iter(()))
+    run = JobRun(0, Job("a", [None] * 16, steps=200), iter(()))
     for step in range(96):
         run.losses.append(0.01 if step % 16 == 0 else 2.0 * 0.99**step)
         run.look(10, 1, torch.tensor([float(step)]))
