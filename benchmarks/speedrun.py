@@ -7,9 +7,9 @@
 
 The answers are deleted first: the run reads tasks from a folder that holds none. On each core one process at a time
 trains a small GridLM from nothing on the demonstrations of its tasks (`PLANS`) and answers them, small ones first; all
-that it does is counted in CPU seconds, compiling included, so a busy machine changes the wall clock and little else (caches and memory are shared). A
-valid submission is there from the first second, and a killed run goes on. Scoring is a separate step at the end, the
-only one that reads answers. Rules and records: records/README.md.
+that it does is counted in CPU seconds, compiling included, so a busy machine changes the wall clock, and little else
+(caches and memory are shared). A valid submission is there from the first second, and a killed run goes on. Scoring is
+a separate step at the end, the only one that reads answers. Rules and records: records/README.md.
 """
 
 import argparse
