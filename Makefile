@@ -73,20 +73,20 @@ demo: setup ## Solve 12 ARC tasks from start to score: 5 minutes on 2 CPU cores,
 data: setup ## Write the ARC sets as files: data/<set>/<id>.json
 	$(ARC) data
 
-lab: setup ## Open copies of the notebooks, work/, in JupyterLab
+lab: setup ## Open START_HERE in JupyterLab, with copies of all notebooks in work/
 	@mkdir -p work; for one in $(NOTEBOOKS); do \
 		copy=work/$$(basename $$one); \
 		if [ ! -e $$copy ]; then cp $$one $$copy; \
 		elif [ $$one -nt $$copy ]; then echo "$$copy is older than $$one: remove or rename it to get the new one"; fi; \
 	done
-	$(BIN)/python -m jupyter lab --LabApp.default_url=/lab/tree/work \
+	$(BIN)/python -m jupyter lab --LabApp.default_url=/lab/tree/work/START_HERE.ipynb \
 		--ContentsManager.pre_save_hook=arc_helpers.runs.notebook.forget_python $(P)
 
 run: setup ## Run one notebook headless: NB=02 P="k=4 steps=20"
 	$(ARC) run $(NB) $(P)
 
 notebooks: setup ## Run all notebooks headless into artifacts/<profile>/: PROFILE=tiny
-	@for notebook in $(basename $(notdir $(NOTEBOOKS))); do \
+	@for notebook in $(filter-out START_HERE,$(basename $(notdir $(NOTEBOOKS)))); do \
 		echo "== $$notebook"; \
 		$(ARC) run $$notebook profile=$(or $(PROFILE),tiny) out_dir=artifacts/$(or $(PROFILE),tiny)/$$notebook || exit 1; \
 	done

@@ -19,6 +19,7 @@ from arc_helpers.runs.env import home, output_path, project_root, resolve_path
 from arc_helpers.runs.explain import explain_unknown
 from arc_helpers.runs.folder import read_marker
 
+GUIDE = "START_HERE"  # the notebook that leads to the others; it leaves no run behind
 TEACHING = "teaching"  # the tag of a cell that shows something, and that no answer depends on
 
 
@@ -232,8 +233,8 @@ def read_parameters(path: str | Path) -> dict[str, Parameter]:
 
 
 def list_notebooks() -> list[Path]:
-    """Every notebook of the project, by number."""
-    return sorted(_folder().glob("*.ipynb"))
+    """Every notebook of the project that makes a run, by number."""
+    return sorted(path for path in _folder().glob("*.ipynb") if path.stem != GUIDE)
 
 
 def parse_words(words: Sequence[str]) -> dict[str, str]:

@@ -24,6 +24,24 @@ SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
 }
+#: paints a grid cell by cell in a playground; the longest time until a move is drawn, in milliseconds
+DRAG = """async () => {
+    const paper = document.querySelector(".arc-paper"), box = paper.getBoundingClientRect(), waits = [];
+    const move = (name, i) => paper.dispatchEvent(new PointerEvent(name, {
+        bubbles: true, pointerId: 1,
+        clientX: box.left + 5 + ((i * 13) % (box.width - 9)), clientY: box.top + 5 + i * (box.height - 9) / 60 }));
+    paper.setPointerCapture = () => {};
+    move("pointerdown", 0);
+    for (let i = 1; i < 60; i++) {
+        await new Promise(requestAnimationFrame);
+        const began = performance.now();
+        move("pointermove", i);
+        paper.getContext("2d").getImageData(0, 0, 1, 1); // all of it is drawn by now
+        waits.push(performance.now() - began);
+    }
+    move("pointerup", 60);
+    return Math.max(...waits);
+}"""
 #: runs in the page; JupyterLab is started with its application as window.jupyterapp
 RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
 STATE = """() => {

@@ -30,23 +30,6 @@ const began = performance.now();
 render({ model, el: document.getElementById("here") });
 requestAnimationFrame(() => setTimeout(() => { window.thumbs_ms = performance.now() - began; }));
 </script>"""
-DRAG = """async () => { // paint a large grid cell by cell; the time from each move until the next picture is shown
-    const paper = document.querySelector(".arc-paper"), box = paper.getBoundingClientRect(), waits = [];
-    const move = (name, i) => paper.dispatchEvent(new PointerEvent(name, {
-        bubbles: true, pointerId: 1,
-        clientX: box.left + 5 + ((i * 13) % (box.width - 9)), clientY: box.top + 5 + i * (box.height - 9) / 60 }));
-    paper.setPointerCapture = () => {};
-    move("pointerdown", 0);
-    for (let i = 1; i < 60; i++) {
-        await new Promise(requestAnimationFrame);
-        const began = performance.now();
-        move("pointermove", i);
-        paper.getContext("2d").getImageData(0, 0, 1, 1); // all of it is drawn by now
-        waits.push(performance.now() - began);
-    }
-    move("pointerup", 60);
-    return Math.max(...waits);
-}"""
 
 
 @pytest.fixture
@@ -102,7 +85,7 @@ def test_the_picture_follows_the_hand(page):
     page.keyboard.press("Enter")
     page.get_by_label("columns").fill("30")
     page.keyboard.press("Enter")
-    drag_ms = page.evaluate(DRAG)
+    drag_ms = page.evaluate(lab.DRAG)
     print(json.dumps({"drag_ms": round(drag_ms, 1), "thumbs_ms": round(page.evaluate("thumbs_ms"))}))
     assert drag_ms < DRAG_MS
     page.get_by_label("rows").fill("31")

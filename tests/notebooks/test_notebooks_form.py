@@ -16,7 +16,9 @@ from arc_helpers.runs.config import knob_names, section
 from arc_helpers.runs.notebook import TEACHING, Notebook, NotebookFailed, read_parameters
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
-PATHS = sorted(FOLDER.glob("*.ipynb"))
+PATHS = sorted(FOLDER.glob("0*.ipynb"))
+EVERY = [*PATHS, FOLDER / "START_HERE.ipynb"]
+every = pytest.mark.parametrize("path", EVERY, ids=lambda path: path.stem, indirect=True)
 OWN = ["profile", "seed", "out_dir", "fresh"]
 
 
@@ -86,6 +88,7 @@ def test_a_teaching_cell_that_fails_ends_no_run(tmp_path, capsys):
         Notebook(path, {}).run({}, target)
 
 
+@every
 def test_the_first_code_cell_finds_the_package_and_is_the_same_everywhere(notebook):
     first = code(notebook)[0]
     assert first.metadata["tags"] == ["find-package"]
@@ -116,10 +119,12 @@ def test_the_first_cell_alone(tmp_path, beside, said):
     assert said in done.stdout + done.stderr
 
 
+@every
 def test_no_output_is_committed(notebook):
     assert not any(cell.outputs or cell.execution_count for cell in code(notebook))
 
 
+@every
 def test_metadata_are_what_jupyterlab_writes(path, notebook):
     """Else opening and saving one would change it, and its twin."""
     kernel = get_kernel_dict()
@@ -129,6 +134,7 @@ def test_metadata_are_what_jupyterlab_writes(path, notebook):
     assert f"#     display_name: {kernel['display_name']}\n" in path.with_suffix(".py").read_text(encoding="utf-8")
 
 
+@every
 def test_cells_are_short(notebook):
     for cell in code(notebook):
         lines = [line for line in cell.source.splitlines() if line.strip()]
@@ -175,6 +181,7 @@ def test_the_story_opens_and_ends_as_in_the_others(path, notebook):
         assert heading in headings
 
 
+@every
 def test_the_twin_is_in_step(path, tmp_path):
     """jupytext writes the same percent file from the notebook as the one that is committed."""
     text = subprocess.run(
