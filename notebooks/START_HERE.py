@@ -72,8 +72,10 @@ print(f"{base.name}: {len(losses)} steps, loss {losses[0]:.2f} to {losses[-5:].m
 
 # %%
 right = [arc.compare_grids(shot.grid, task.answers()[0]).correct for shot in shots]
-print(f"before training: {'solved' if right[0] else 'wrong'}; after {shots[-1].step} steps: "
-      f"{'solved' if right[-1] else 'wrong'}, by {shots[-1].votes} of {shots[-1].views} views")
+print(
+    f"before training: {'solved' if right[0] else 'wrong'}; after {shots[-1].step} steps: "
+    f"{'solved' if right[-1] else 'wrong'}, by {shots[-1].votes} of {shots[-1].views} views"
+)
 play.watch_learning(play.Learning(task.without_answers(), shots, task.answers()[0], losses))
 
 # %% [markdown]
