@@ -51,13 +51,23 @@ assert found or not subprocess.call([sys.executable, "-m", "pip", "install", "-q
 #
 # `None` means: the value of the profile (`configs/<profile>.yaml`).
 
-# %% tags=["parameters"]
+# %% tags=["main-parameters"]
 profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.yaml fills the rest
+arc_training: str = None  # set name, folder or file of ARC tasks to train on
+base: str = None  # folder of a language model to fine-tune by LoRA; empty = grow a GridLM
+preset: str = None  # tiny, nano, micro, base or large: 0.15, 1.2, 3.1, 14 or 32 M parameters
+deadline_seconds: float = None  # wall-clock budget of this run; 0 = no limit
+max_steps: int = None  # training steps; 0 = no limit
+
+# %% [markdown]
+# All others are in the next cell, which is folded: click it to open it. What a run used, and where each value came from, is
+# shown by the setup.
+
+# %% jupyter={"source_hidden": true} tags=["parameters"]
 seed: int = 0  # seed of weights, documents and augmentations
 out_dir: str = None  # folder for what this run writes (default artifacts/00_base_model)
 fresh: bool = False  # set an earlier run in out_dir aside, instead of going on with it
 
-base: str = None  # folder of a language model to fine-tune by LoRA; empty = grow a GridLM
 prompt_form: str = None  # how tasks are spelled to that base: auto (as it was trained), suite, architects or nvarc
 quantization: str = None  # none or 4bit: how that base is loaded
 r: int = None  # rank of its LoRA
@@ -69,8 +79,6 @@ checkpointing: bool = None  # compute the base's layers again in the backward pa
 lr_lora: float = None  # learning rate of LoRA and rows
 merge: bool = None  # also write the base with the LoRA merged in
 
-preset: str = None  # tiny, nano, micro, base or large: 0.15, 1.2, 3.1, 14 or 32 M parameters
-arc_training: str = None  # set name, folder or file of ARC tasks to train on
 re_arc: str = None  # RE-ARC file or folder (see data/README.md); empty = do without
 concept_arc: str = None  # ConceptARC file or folder; empty = do without
 procedural_share: float = None  # share of documents from our own rule families
@@ -83,8 +91,6 @@ batch_tokens: int = None  # tokens a training step
 micro_tokens: int = None  # tokens of one forward, gradients are summed up to a step; 0 = all at once
 pack: bool = None  # several documents in a row of fixed length, instead of padding
 compile: bool = None  # torch.compile the model, where that works
-deadline_seconds: float = None  # wall-clock budget of this run; 0 = no limit
-max_steps: int = None  # training steps; 0 = no limit
 autocast: bool = None  # bfloat16 matrix products, for devices where they are real
 lr_muon: float = None  # learning rate of the matrices
 lr_adamw: float = None  # learning rate of the rest

@@ -45,16 +45,22 @@ assert found or not subprocess.call([sys.executable, "-m", "pip", "install", "-q
 # `None` means: the value of the profile (`configs/<profile>.yaml`). A value that you set here, or on the command
 # line (`python -m arc_helpers run 01 --problem_path …`), wins.
 
-# %% tags=["parameters"]
+# %% tags=["main-parameters"]
 profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.yaml fills the rest
-seed: int = 0  # seed of the augmentations
-out_dir: str = None  # folder for what this run writes (default artifacts/01_tokenization_debug)
-fresh: bool = False  # set an earlier run in out_dir aside, instead of going on with it
 model_dir: str = None  # Hugging Face folder of the model whose tokenizer is used
-prompt_form: str = None  # how tasks are spelled: auto (as the model was trained), suite, architects or nvarc
 problem_path: str = None  # a set such as arcagi1/evaluation, a task file, or a folder of tasks
 task_id: str = None  # which task of it (default: the first)
 num_pseudo: int = None  # pseudo-tasks to make
+
+# %% [markdown]
+# All others are in the next cell, which is folded: click it to open it. What a run used, and where each value came from, is
+# shown by the setup.
+
+# %% jupyter={"source_hidden": true} tags=["parameters"]
+seed: int = 0  # seed of the augmentations
+out_dir: str = None  # folder for what this run writes (default artifacts/01_tokenization_debug)
+fresh: bool = False  # set an earlier run in out_dir aside, instead of going on with it
+prompt_form: str = None  # how tasks are spelled: auto (as the model was trained), suite, architects or nvarc
 pseudo_index: int = None  # the one to look at, from 0
 max_len: int = None  # longest sequence, in tokens
 max_tokens_show: int = None  # rows of the token table

@@ -45,25 +45,32 @@ assert found or not subprocess.call([sys.executable, "-m", "pip", "install", "-q
 # `None` means: the value of the profile (`configs/<profile>.yaml`). A value that you set here, or on the command
 # line (`python -m arc_helpers run 02 --k 2 --steps 10`), wins. 0 lifts a limit.
 
-# %% tags=["parameters"]
+# %% tags=["main-parameters"]
 profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.yaml fills the rest
+data_dir: str = None  # a set such as arcagi1/evaluation, a folder of tasks, or a challenges file
+task_ids: str = None  # only these tasks, ids separated by commas
+model_dir: str = None  # folder of the base model, or of an adapter that names its base
+k: int = None  # tasks trained at once, one adapter each
+steps: int = None  # training steps; 0 = none
+views: int = None  # augmented views that vote, 1 to 16
+
+# %% [markdown]
+# All others are in the next cell, which is folded: click it to open it. What a run used, and where each value came from, is
+# shown by the setup.
+
+# %% jupyter={"source_hidden": true} tags=["parameters"]
 seed: int = 0  # seed of augmentations and adapters
 out_dir: str = None  # folder for what this run writes (default artifacts/02_multilora_ttt)
 fresh: bool = False  # set an earlier run in out_dir aside, instead of going on with it
 
-model_dir: str = None  # folder of the base model, or of an adapter that names its base
 start_adapter: str = None  # PEFT folder of an adapter that the base starts from, such as 00's; empty = none
 prompt_form: str = None  # how tasks are spelled: auto (as the model was trained), suite, architects or nvarc
-data_dir: str = None  # a set such as arcagi1/evaluation, a folder of tasks, or a challenges file
 solutions: str = None  # Kaggle solutions file, read by the scoring step alone
-task_ids: str = None  # only these tasks, ids separated by commas
 max_tasks: int = None  # at most so many tasks, the first by sha256 of the id
 max_side: int = None  # only tasks whose visible grids are at most so wide and high
 
 mode: str = None  # depth of the adapters: head (final hidden state), top_m (last layers) or full (every layer)
 top_m: int = None  # layers that adapt with mode top_m, the last ones; 0 = a quarter of them
-k: int = None  # tasks trained at once, one adapter each
-steps: int = None  # training steps; 0 = none
 num_pseudo: int = None  # pseudo-tasks a task
 r: int = None  # rank of an adapter
 alpha: float = None  # an adapter's output is scaled by alpha / r
@@ -78,7 +85,6 @@ group_tokens: int = None  # padded tokens that a group may have; 0 = no limit
 tokens_at_once: int = None  # padded tokens that go through the model at once; None = what the memory holds
 activation_checkpointing: str = None  # auto, on or off: compute layers again in backward, to save memory
 
-views: int = None  # augmented views that vote, 1 to 16
 strategy: str = None  # decoding in each view: greedy (one answer), beam or dfs (all likely ones)
 min_prob: float = None  # dfs: every answer that is at least as likely, above 0 and below 1
 select: str = None  # rank answers by votes, or by a product of experts over the views

@@ -48,13 +48,22 @@ assert found or not subprocess.call([sys.executable, "-m", "pip", "install", "-q
 #
 # `None` means: the value of the profile (`configs/<profile>.yaml`).
 
-# %% tags=["parameters"]
+# %% tags=["main-parameters"]
 profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.yaml fills the rest
+data: str = None  # built data folder, in the published layout or ours (trm build-data); empty = built from source
+checkpoint: str = None  # a trained TRM to answer with: step_N as published, a model folder; empty = train one
+deadline_seconds: float = None  # wall-clock budget of this run; 0 = no limit
+views: int = None  # augmented views that vote
+segments: int = None  # segments of an answer; 0 = as many as in training
+
+# %% [markdown]
+# All others are in the next cell, which is folded: click it to open it. What a run used, and where each value came from, is
+# shown by the setup.
+
+# %% jupyter={"source_hidden": true} tags=["parameters"]
 seed: int = 0  # seed of weights, puzzles and augmentations
 out_dir: str = None  # folder for what this run writes (default artifacts/03_trm_pretrain)
 fresh: bool = False  # set an earlier run in out_dir aside, instead of going on with it
-data: str = None  # built data folder, in the published layout or ours (trm build-data); empty = built from source
-checkpoint: str = None  # a trained TRM to answer with: step_N as published, a model folder; empty = train one
 source: str = None  # a set such as arcagi1, or a folder, that has the subsets
 subsets: str = None  # what to learn from, separated by commas; concept = ConceptARC
 test_set_name: str = None  # the subset that is answered; of it only demonstrations are learned
@@ -85,14 +94,11 @@ batch_tokens: int = None  # positions a training step
 micro_tokens: int = None  # positions that go through the model at once, gradients summed; 0 = all of a step's
 autocast: bool = None  # bfloat16 products, where the device has them; float16 with a loss scale on a GPU without
 compile: bool = None  # torch.compile of the blocks
-deadline_seconds: float = None  # wall-clock budget of this run; 0 = no limit
 max_steps: int = None  # training steps on ARC; 0 = no limit
 epochs: float = None  # passes over all pairs; 0 = no limit
 keep_every: int = None  # steps after which a checkpoint is kept, as checkpoint_step_5000.pt; 0 = the last one only
 sudoku_seconds: float = None  # training time of each of the two Sudoku models, at most
 sudoku_puzzles: int = None  # Sudoku puzzles to learn from, before augmentation
-views: int = None  # augmented views that vote
-segments: int = None  # segments of an answer; 0 = as many as in training
 wandb: str = None  # Weights & Biases: disabled, offline or online
 out_model: str = None  # folder the ARC model is written to (default: model/ in out_dir)
 

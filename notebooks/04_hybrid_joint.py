@@ -45,15 +45,25 @@ assert found or not subprocess.call([sys.executable, "-m", "pip", "install", "-q
 #
 # `None` means: the value of the profile (`configs/<profile>.yaml`).
 
-# %% tags=["parameters"]
+# %% tags=["main-parameters"]
 profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.yaml fills the rest
+model_dir: str = None  # Hugging Face folder of the language model that reads: ours, a Llama, a Qwen2
+tasks: int = None  # tasks to learn from
+epochs: float = None  # passes over the training questions, of every arm
+deadline_seconds: float = None  # wall-clock budget of this run; 0 = no limit
+max_attempts: int = None  # attempts at a question, and views to compare them with
+
+# %% [markdown]
+# All others are in the next cell, which is folded: click it to open it. What a run used, and where each value came from, is
+# shown by the setup.
+
+# %% jupyter={"source_hidden": true} tags=["parameters"]
 seed: int = 0  # seed of weights, tasks and order
 out_dir: str = None  # folder for what this run writes (default artifacts/04_hybrid_joint)
 fresh: bool = False  # set an earlier run in out_dir aside, instead of going on with it
 data_dir: str = None  # ARC tasks to answer: a set's name, a folder, a challenges file
 max_side: int = None  # tasks with larger grids keep the fallback, in cells
 max_tasks: int = None  # most ARC tasks to answer; 0 = all
-model_dir: str = None  # Hugging Face folder of the language model that reads: ours, a Llama, a Qwen2
 drafter_dir: str = None  # folder of the language model that drafts; empty = the one that reads
 draft_seconds: float = None  # time that a GridLM learns before it drafts, twice; 0 = as it is
 mend_seconds: float = None  # training time of the TRM that mends drafts
@@ -66,14 +76,10 @@ hidden_size: int = None  # width of TRM
 halt_max_steps: int = None  # most segments of an attempt
 mode: str = None  # where the text enters TRM: prefix, carry (its start) or both
 side: int = None  # side of the canvas and of the tasks, in cells
-tasks: int = None  # tasks to learn from
 asked: int = None  # questions of each test set
 batch_size: int = None  # questions a training step
-epochs: float = None  # passes over the training questions, of every arm
 lr: float = None  # learning rate of the adapters
-deadline_seconds: float = None  # wall-clock budget of this run; 0 = no limit
 feedback_steps: int = None  # further steps of the joint model, with feedback on an attempt
-max_attempts: int = None  # attempts at a question, and views to compare them with
 cache_gib: float = None  # memory for states of prompts that are read again, in GiB
 arms: str = None  # what the joint model is compared with, separated by commas; empty = nothing
 wandb: str = None  # Weights & Biases: disabled, offline or online

@@ -44,8 +44,19 @@ assert found or not subprocess.call([sys.executable, "-m", "pip", "install", "-q
 #
 # `None` means: the value of the profile (`configs/<profile>.yaml`).
 
-# %% tags=["parameters"]
+# %% tags=["main-parameters"]
 profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.yaml fills the rest
+model_dir: str = None  # meta-trained model to go on with from section 4; empty = the one trained here
+dataset: str = None  # your dialogues: a file or folder in any usual shape, or a hub id; empty = our persona dialogues
+adapter: str = None  # the adapter that is kept: tinylora-13, tinylora, lora-xs or lora
+meta_seconds: float = None  # time of the meta-training; 0 = no limit
+learn_from: str = None  # whose turns the chat learns from: all, user or none
+
+# %% [markdown]
+# All others are in the next cell, which is folded: click it to open it. What a run used, and where each value came from, is
+# shown by the setup.
+
+# %% jupyter={"source_hidden": true} tags=["parameters"]
 seed: int = 0  # seed of weights, dialogues and adapters
 out_dir: str = None  # folder for what this run writes (default artifacts/05_tinylora_dialog)
 fresh: bool = False  # set an earlier run in out_dir aside, instead of going on with it
@@ -57,18 +68,13 @@ micro_batch: int = None  # texts in memory at once; 0 = all of a step
 objective: str = None  # stream: every token is scored; split: the first part adapts, the second is scored
 second_order: bool = None  # the outer gradient goes through the inner gradients
 meta_steps: int = None  # outer steps; 0 = no limit
-meta_seconds: float = None  # time of the meta-training; 0 = no limit
-model_dir: str = None  # meta-trained model to go on with from section 4; empty = the one trained here
-dataset: str = None  # your dialogues: a file or folder in any usual shape, or a hub id; empty = our persona dialogues
 lm_dir: str = None  # an ordinary chat model that section 8 tunes on your dialogues; empty = left out
 lm_steps: int = None  # training steps of its adapter
 max_len: int = None  # longest dialogue, in tokens
-adapter: str = None  # the adapter that is kept: tinylora-13, tinylora, lora-xs or lora
 adapters: str = None  # adapters of the size table, separated by commas
 adapter_steps: int = None  # training steps of an adapter
 lr: float = None  # learning rate of the adapters
 texts: int = None  # test dialogues a measurement
-learn_from: str = None  # whose turns the chat learns from: all, user or none
 history: int = None  # last utterances that stand in every prompt of the chat
 
 # %% [markdown]

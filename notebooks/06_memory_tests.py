@@ -44,21 +44,27 @@ assert found or not subprocess.call([sys.executable, "-m", "pip", "install", "-q
 #
 # `None` means: the value of the profile (`configs/<profile>.yaml`).
 
-# %% tags=["parameters"]
+# %% tags=["main-parameters"]
 profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.yaml fills the rest
+model_dir: str = None  # folder of the meta-trained model
+texts: int = None  # test dialogues a cell
+facts: str = None  # facts a dialogue, separated by commas
+gaps: str = None  # tokens from the last fact to the first question, separated by commas
+seeds: int = None  # sets of dialogues a cell
+
+# %% [markdown]
+# All others are in the next cell, which is folded: click it to open it. What a run used, and where each value came from, is
+# shown by the setup.
+
+# %% jupyter={"source_hidden": true} tags=["parameters"]
 seed: int = 0  # seed of test dialogues and of what is trained here
 out_dir: str = None  # folder for what this run writes (default artifacts/06_memory_tests)
 fresh: bool = False  # set an earlier run in out_dir aside, instead of going on with it
-model_dir: str = None  # folder of the meta-trained model
 adapter_path: str = None  # PEFT folder or .pth file of an adapter; empty = one is trained here
 adapter_steps: int = None  # training steps of that adapter
-texts: int = None  # test dialogues a cell
 grid: bool = None  # the full grid: every combination, instead of one plane at a time
-facts: str = None  # facts a dialogue, separated by commas
 repeats: str = None  # times a fact is told, separated by commas
-gaps: str = None  # tokens from the last fact to the first question, separated by commas
 lrs: str = None  # factors of the inner learning rates, separated by commas
-seeds: int = None  # sets of dialogues a cell
 max_len: int = None  # longest text, in tokens; a longer one loses its beginning; 0 = no limit
 prose_tokens: int = None  # tokens of a natural text
 mqar_steps: int = None  # meta-training steps on associative recall; 0 = leave it out

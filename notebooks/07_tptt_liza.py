@@ -47,27 +47,33 @@ assert found or not subprocess.call([sys.executable, "-m", "pip", "install", "-q
 # `None` means: the value of the profile (`configs/<profile>.yaml`). `model_dir` takes any local Llama or Qwen2 folder; left
 # empty, a small Llama is trained on the spot, so nothing is downloaded.
 
-# %% tags=["parameters"]
+# %% tags=["main-parameters"]
 profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.yaml fills the rest
+model_dir: str = None  # Llama or Qwen2 folder; empty = a small text model made on the spot
+dataset: str = None  # stdlib, arc, offline (both), a .jsonl or .txt file, a folder of them, or a hub id
+operator_modes: str = None  # LiZA modes to train, separated by commas, such as delta_rule,delta_product
+steps: int = None  # optimizer steps of an arm
+num_seeds: int = None  # seeds of the comparison; intervals need 2, claims 3
+
+# %% [markdown]
+# All others are in the next cell, which is folded: click it to open it. What a run used, and where each value came from, is
+# shown by the setup.
+
+# %% jupyter={"source_hidden": true} tags=["parameters"]
 seed: int = 0  # seed of adapters, data order and of the model made on the spot
 out_dir: str = None  # folder for what this run writes (default artifacts/07_tptt_liza)
 fresh: bool = False  # set an earlier run in out_dir aside, instead of going on with it
-model_dir: str = None  # Llama or Qwen2 folder; empty = a small text model made on the spot
 base_hidden: int = None  # width of the model made on the spot, a multiple of 64
 base_steps: int = None  # training steps of the model made on the spot
-dataset: str = None  # stdlib, arc, offline (both), a .jsonl or .txt file, a folder of them, or a hub id
 n: int = None  # at most so many training documents; 0 = all
-operator_modes: str = None  # LiZA modes to train, separated by commas, such as delta_rule,delta_product
 quantization: str = None  # none or 4bit: how the base is loaded
 r: int = None  # rank of the adapters
 alpha: int = None  # an adapter's output is scaled by alpha / r
 mag_final: float = None  # MaG weight after the transition; it starts at 0.01
 transition_step: int = None  # optimizer step at which the final weight is reached
-steps: int = None  # optimizer steps of an arm
 batch_size: int = None  # documents a step
 max_length: int = None  # longest training document, in tokens
 lr: float = None  # learning rate
-num_seeds: int = None  # seeds of the comparison; intervals need 2, claims 3
 eval_length: int = None  # tokens of an evaluation window; beyond max_length
 eval_windows: int = None  # evaluation windows of each kind of text
 window: int = None  # tokens that windowed attention sees

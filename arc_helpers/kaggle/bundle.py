@@ -23,11 +23,11 @@ from arc_helpers.kaggle.wheels import (
     sha256,
 )
 from arc_helpers.runs import ConfigError, atomic_write_json, built_folder, git_version, project_root, resolve_path
-from arc_helpers.runs.notebook import TEACHING
+from arc_helpers.runs.notebook import REST, TEACHING, TOP
 
 BUILD = "kaggle/build"
 MAX_NOTEBOOK = 1_000_000  # bytes; Kaggle refuses sources from 1 MB on
-PARAMETERS = {"parameters", "injected-parameters"}
+PARAMETERS = {TOP, REST, "injected-parameters"}
 UNTAGGED = {"cell_type": "code", "execution_count": None, "outputs": []}
 
 BOOTSTRAP = """\

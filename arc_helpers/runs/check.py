@@ -79,7 +79,7 @@ def misspelt(cells: list[str], names: list[str]) -> str | None:
     cells: what the kernel has run, in order; the last run of the parameters cell is the one that counts.
     """
     sets = [{name: value for node in _assignments(cell) for name, value in node} for cell in cells]
-    first = max((i for i, found in enumerate(sets) if {"profile", "seed"} <= found.keys()), default=len(sets))
+    first = max((i for i, found in enumerate(sets) if "profile" in found), default=len(sets))
     for name, value in {n: v for found in sets[first:] for n, v in found.items()}.items():
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.8)
         if name not in names and near:
@@ -88,15 +88,17 @@ def misspelt(cells: list[str], names: list[str]) -> str | None:
 
 
 def declared(cells: list[str]) -> list[str]:
-    """The parameters that a notebook's own parameters cell declares; [] where none of the cells is one."""
+    """The parameters that a notebook's own two parameters cells declare; [] where none of the cells is one."""
+    rest: list[str] = []
     for cell in reversed(cells):
         try:
             body = ast.parse(cell).body
         except SyntaxError:  # a magic
             continue
         names = [ast.unparse(node.target) for node in body if isinstance(node, ast.AnnAssign)]
-        if {"profile", "seed"} <= set(names):
-            return names
+        if "profile" in names:
+            return [*names, *rest]
+        rest = names if "seed" in names else rest
     return []
 
 

@@ -20,6 +20,9 @@ from arc_helpers.runs.explain import explain_unknown
 from arc_helpers.runs.folder import read_marker
 
 GUIDE = "START_HERE"  # the notebook that leads to the others; it leaves no run behind
+#: tags of the cells that hold parameters: those that most people set, and all others. papermill, which knows only the
+#: second name, puts a command's values behind that one
+TOP, REST = "main-parameters", "parameters"
 TEACHING = "teaching"  # the tag of a cell that shows something, and that no answer depends on
 
 
@@ -209,13 +212,13 @@ def find_notebook(word: str) -> Notebook:
 
 
 def read_parameters(path: str | Path) -> dict[str, Parameter]:
-    """What the cell tagged "parameters" assigns; {} without such a cell.
+    """What the cells tagged "main-parameters" and "parameters" assign; {} without such a cell.
 
     papermill.inspect_notebook does the same, but loses `k: int | None = None` and any help that has an "=".
     """
     cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]  # nbformat takes a second to import
-    tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
-    source = "".join(tagged[0]["source"]) if tagged else ""
+    tagged = [cell for cell in cells if {TOP, REST} & set(cell.get("metadata", {}).get("tags", []))]
+    source = "\n".join("".join(cell["source"]) for cell in tagged)
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
     parameters = {}

@@ -22,6 +22,7 @@ from arc_helpers.runs.env import (
     seed_everything,
 )
 from arc_helpers.runs.log import RunLog, versions
+from arc_helpers.runs.shell import show_parameters, tell_in_one_line
 
 #: a run that goes on writes these anew, from what it goes on from
 TABLES = ("metrics.jsonl", "tasks.jsonl", "summary.json")
@@ -118,6 +119,8 @@ def start_notebook(notebook: str, namespace: Mapping[str, Any], *, dtype: Dtype 
     has a parameter that the other does not know.
     """
     names = ["profile", "seed", "out_dir", "fresh", *knob_names(notebook)]
+    if not detect().headless:
+        tell_in_one_line("its folder")  # a wrong parameter is told in one line, too
     missing = [name for name in names if name not in namespace]
     if missing:
         raise ConfigError(
@@ -129,7 +132,12 @@ def start_notebook(notebook: str, namespace: Mapping[str, Any], *, dtype: Dtype 
         raise ConfigError(f"{notebook}: {typo}")
     if unknown := [name for name in declared(cells) if name not in names]:
         raise ConfigError(f"{notebook}: sets {', '.join(unknown)}, unknown to {_package()}, which is older")
-    return start(notebook, dtype=dtype, **{name: namespace[name] for name in names})
+    knobs = {name: namespace[name] for name in names}
+    run = start(notebook, dtype=dtype, **knobs)
+    show_parameters(run.config, {name: knobs[name] for name in knob_names(notebook)}, run.profile, cells)
+    if not run.env.headless:
+        tell_in_one_line(str(run.out_dir))
+    return run
 
 
 def _package() -> str:

@@ -76,7 +76,8 @@ def test_each_kernel_is_built_or_named(built):
 
 def test_cells_are_bootstrap_parameters_mode_story_finish(cells):
     tags = [tag for cell in cells for tag in cell.metadata.get("tags", []) if tag != "teaching"]
-    assert tags == ["bootstrap", "find-package", "parameters", "injected-parameters", "submission-mode", "finish"]
+    parameters = ["main-parameters", "parameters", "injected-parameters"]
+    assert tags == ["bootstrap", "find-package", *parameters, "submission-mode", "finish"]
     assert cells[1].metadata.tags == ["bootstrap"] and cells[-1].metadata.tags == ["finish"]
     after = next(i for i, cell in enumerate(cells) if "submission-mode" in cell.metadata.get("tags", []))
     code = [cell for cell in cells[after:-1] if cell.cell_type == "code"]
@@ -84,7 +85,7 @@ def test_cells_are_bootstrap_parameters_mode_story_finish(cells):
     assert len(taught) > 5 and all(cell.source.startswith("%%guarded teaching\n") for cell in taught)
     rest = [cell for cell in code if cell not in taught]
     assert len(rest) > 10 and all(cell.source.startswith("%%guarded\n") for cell in rest)
-    spared = [c for c in cells if {"bootstrap", "parameters", "injected-parameters"} & set(c.metadata.get("tags", []))]
+    spared = [c for c in cells if {"bootstrap", *parameters} & set(c.metadata.get("tags", []))]
     assert not any(cell.source.startswith("%%guarded") for cell in spared)
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
 
