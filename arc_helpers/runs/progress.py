@@ -1,5 +1,6 @@
 """One progress display for every front end."""
 
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -10,21 +11,20 @@ T = TypeVar("T")
 
 
 def progress(iterable: Iterable[T], total: int | None = None, desc: str = "", every: float = 10.0) -> Iterator[T]:
-    """Iterate and show how far we are: a widget in a live notebook, a bar on a terminal, lines when headless.
+    """Iterate and show how far we are: a bar in a live notebook or on a terminal, lines when headless.
 
     total: number of items, where len() cannot tell. every: seconds between two lines when headless.
     """
     if total is None and hasattr(iterable, "__len__"):
         total = len(iterable)  # type: ignore[arg-type]
     env = detect()
-    # tqdm.auto would draw a widget under papermill too, and the saved notebook shows it frozen at 0 %.
+    # tqdm.auto would draw a widget: frozen at 0 % under papermill, an error in a saved notebook that is opened again.
     if env.headless:
         return _lines(iterable, total, desc, every)
-    if env.kind in ("jupyter", "kaggle-interactive"):
-        from tqdm.notebook import tqdm
-    else:
-        from tqdm import tqdm
-    return iter(tqdm(iterable, total=total, desc=desc or None))
+    from tqdm import tqdm
+
+    notebook = env.kind in ("jupyter", "kaggle-interactive")  # where stderr is red
+    return iter(tqdm(iterable, total=total, desc=desc or None, file=sys.stdout if notebook else None))
 
 
 def _lines(iterable: Iterable[T], total: int | None, desc: str, every: float) -> Iterator[T]:
