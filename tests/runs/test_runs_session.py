@@ -211,7 +211,7 @@ def test_other_weights_behind_the_same_name_are_noticed(tmp_path):
         ((7, 5), "multilora_ttt", {}, "float16"),
         ((9, 0), "multilora_ttt", {}, "bfloat16"),
         ((9, 0), "memory_tests", {"dtype": "float32"}, "float32"),
-        ((7, 5), "trm_pretrain", {}, "float32"),  # float16 would need a loss scale
+        ((7, 5), "trm_pretrain", {}, "float16"),  # with a loss scale
         ((9, 0), "trm_pretrain", {}, "bfloat16"),
         ((9, 0), "trm_pretrain", {"autocast": False}, "float32"),
     ],
