@@ -2,11 +2,21 @@
 
 from arc_helpers.memory.chat import Chat, command
 from arc_helpers.memory.figures import plot_memory
+from arc_helpers.plot.beside import show_beside
 from arc_helpers.plot.controls import HTML, IntSlider, Layout, Text, VBox
 from arc_helpers.plot.picture import Picture
 from arc_helpers.plot.widgets import Explorer, explore
 
 SHOWN = 20  # lines of the conversation
+
+
+class _ChatBox(VBox):
+    """The last of its children explores the memory, whose picture stays beside it in a saved notebook."""
+
+    def _ipython_display_(self) -> None:
+        bundle = self._repr_mimebundle_()
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        show_beside(data, self.children[-1].picture.value, "A chat with the model, and its memory after each turn")
 
 
 def explore_memory(chat: Chat) -> Explorer | Picture:
@@ -53,7 +63,7 @@ def chat_widget(chat: Chat) -> VBox | Picture:
         slider.value = slider.max
 
     said.observe(send, names="value")
-    return VBox([transcript, said, memory])
+    return _ChatBox([transcript, said, memory])
 
 
 def _line(who: str, text: str) -> str:
