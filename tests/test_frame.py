@@ -17,7 +17,7 @@ from arc_helpers.arc import load_tasks
 from arc_helpers.cli import app
 from arc_helpers.kaggle.wheels import locked, pinned
 from arc_helpers.runs import NOTEBOOKS, Profile
-from arc_helpers.runs.config import RunKnobs
+from arc_helpers.runs.knobs import RunKnobs
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -225,8 +225,8 @@ def doctor(
 def info() -> None:
     """Show device, versions, models and data."""
     from arc_helpers.arc import KNOWN_SETS
-    from arc_helpers.runs.config import PROFILES
     from arc_helpers.runs.env import choose_device, detect, resolve_path
+    from arc_helpers.runs.knobs import PROFILES
     from arc_helpers.runs.log import git_version, versions
 
     env, device = detect(), choose_device()

@@ -11,7 +11,8 @@ from arc_helpers.arc import load_tasks
 from arc_helpers.kaggle.kernels import Kernel
 from arc_helpers.kaggle.submission_mode import RESERVE
 from arc_helpers.runs import ConfigError, load_profile
-from arc_helpers.runs.config import RunKnobs, section
+from arc_helpers.runs.config import section
+from arc_helpers.runs.knobs import RunKnobs
 from arc_helpers.runs.notebook import Notebook, read_parameters
 
 #: {machine shape: (data sheet of planner.py, how many there are)}

@@ -10,7 +10,7 @@ from arc_helpers.runs.checkpoint import (
     replacing,
     save_tensors,
 )
-from arc_helpers.runs.config import NOTEBOOKS, PROFILES, ConfigError, Profile, load_profile, resolve
+from arc_helpers.runs.config import ConfigError, load_profile, resolve
 from arc_helpers.runs.deadline import NO_DEADLINE, Deadline
 from arc_helpers.runs.env import (
     HOST,
@@ -27,6 +27,7 @@ from arc_helpers.runs.env import (
 )
 from arc_helpers.runs.fingerprint import code_fingerprint, fingerprint
 from arc_helpers.runs.folder import FolderError, RunFolder, built_folder, first_change, replacing_folder
+from arc_helpers.runs.knobs import NOTEBOOKS, PROFILES, Profile
 from arc_helpers.runs.log import RunLog, git_version, versions
 from arc_helpers.runs.mirror import open_mirror
 from arc_helpers.runs.precision import tolerance

@@ -13,11 +13,12 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-from arc_helpers.runs.config import ConfigError, Knobs, RunKnobs
+from arc_helpers.runs.config import ConfigError
 from arc_helpers.runs.env import detect, output_path, resolve_path
 from arc_helpers.runs.explain import show
 from arc_helpers.runs.fingerprint import code_fingerprint, fingerprint
 from arc_helpers.runs.folder import RunFolder, check_built
+from arc_helpers.runs.knobs import Knobs, RunKnobs
 from arc_helpers.runs.log import versions
 
 ROOM = 0.2  # GiB that a run may write besides what its knobs allow it

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from arc_helpers.runs.check import open_folder, page, require
-from arc_helpers.runs.config import NOTEBOOKS, ConfigError, RunKnobs, check_run, resolve, section
+from arc_helpers.runs.config import ConfigError, check_run, resolve, section
 from arc_helpers.runs.env import home, output_path, project_root, resolve_path
 from arc_helpers.runs.explain import explain_unknown
 from arc_helpers.runs.folder import read_marker
+from arc_helpers.runs.knobs import NOTEBOOKS, RunKnobs
 
 GUIDE = "START_HERE"  # the notebook that leads to the others; it leaves no run behind
 #: tags of the cells that hold parameters: those that most people set, and all others. papermill, which knows only the

@@ -39,7 +39,7 @@ class Run:
     notebook: str
     profile: str
     seed: int
-    config: Any  # the notebook's model in runs/config.py
+    config: Any  # the notebook's model in runs/knobs.py
     log: RunLog
     env: Environment
     device: DeviceChoice

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from arc_helpers.runs.config import Knobs
 from arc_helpers.runs.explain import show
+from arc_helpers.runs.knobs import Knobs
 
 INJECTED = "# Parameters\n"  # how papermill begins the cell with the values of a command
 

@@ -16,7 +16,7 @@ from arc_helpers.lm.prompt import encode, encode_pair
 from arc_helpers.lm.prompt_form import FORMS, PromptForm, known_form
 from arc_helpers.lm.tokenizer import arc_tokenizer
 from arc_helpers.lm.vocabulary import TokenizerError
-from arc_helpers.runs.config import TokenizationDebugKnobs
+from arc_helpers.runs.knobs import TokenizationDebugKnobs
 
 TOKENIZERS = {"suite": arc_tokenizer(), "architects": architects_tokenizer(), "nvarc": nvarc_tokenizer()}
 FITTED = {name: PromptForm.from_tokenizer(tokenizer, form=name) for name, tokenizer in TOKENIZERS.items()}

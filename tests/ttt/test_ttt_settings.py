@@ -4,7 +4,8 @@ from typing import get_args
 
 import pytest
 
-from arc_helpers.runs.config import ConfigError, MultiloraTttKnobs, resolve
+from arc_helpers.runs.config import ConfigError, resolve
+from arc_helpers.runs.knobs import MultiloraTttKnobs
 from arc_helpers.ttt.grouping import STRATEGIES as GROUPINGS
 from arc_helpers.ttt.multilora import MODES
 from arc_helpers.ttt.search import STRATEGIES
