@@ -15,6 +15,7 @@ from arc_helpers.hybrid.checks import check_gradients
 from arc_helpers.hybrid.feedback import Attempt, tokens_to_grid
 from arc_helpers.hybrid.model import HybridModel
 from arc_helpers.hybrid.questions import Example, Question, as_batch, draft_tokens, labels_of
+from arc_helpers.lm.lora import FP16_LOSS_SCALE
 from arc_helpers.runs import CheckpointError, load_state, sealing, usable
 from arc_helpers.trm import segment_loss
 from arc_helpers.trm.model import Segment
@@ -93,6 +94,9 @@ class JointTrainer:
         self.checkpoint, self.on_metrics, self.clock = checkpoint, on_metrics, clock
         self.optimizers = optimizers_of(model, config)
         self.peak = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
+        # over a language model in float16, small gradients on their way back through it would become zero
+        half = model.config.conditioning == "text" and model.lm.dtype == torch.float16
+        self.loss_scale = FP16_LOSS_SCALE if half else 1.0
         self.step, self.seconds = 0, 0.0
         self.history, self._earlier = [], []
         self.steps_per_epoch = max(1, len(self.examples) // config.batch_size)
@@ -174,12 +178,17 @@ class JointTrainer:
         attempts = config.attempts(self.step) if self.model.config.conditioning == "text" else 1
         with torch.autocast(device.type, torch.bfloat16) if config.autocast else nullcontext():
             loss, metrics = self.loss(examples, attempts, told)
-        loss.backward()
-        if self.step == 1 and attempts == config.max_attempts > 1:
+        (loss * self.loss_scale).backward()
+        for parameter in self.model.parameters():
+            if parameter.grad is not None and self.loss_scale != 1:
+                parameter.grad /= self.loss_scale
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
+        overflown = self.loss_scale != 1 and not norm.isfinite()  # this step is left out then
+        if self.step == 1 and attempts == config.max_attempts > 1 and not overflown:
             check_gradients(self.model)
-        nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
         for optimizer in self.optimizers:
-            optimizer.step()
+            if not overflown:
+                optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return metrics

@@ -1,6 +1,7 @@
 """Training: it learns, it resumes to the bit, it stops in time; folders come back as they were."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,6 +43,26 @@ def test_it_learns_and_says_how(make):
     result = trainer.run()
     assert [m["step"] for m in seen] == [5, 10, 15, 20, 25] and result["step"] == 25
     assert seen[-1]["loss_1"] < 0.7 * seen[0]["loss_1"] and {"loss_2", "exact_2"} < set(seen[0])
+
+
+def test_nothing_becomes_zero_on_the_way_back_through_float16(make):
+    lm = tiny_lm()
+    lm = replace(lm, model=lm.model.half(), dtype=torch.float16)
+    faint = make(lm=lm, opened=2e-5)  # as after a first step of a slow start
+    trainer = JointTrainer(faint, EXAMPLES, JointConfig(epochs=2, lr=1e-9, lr_matrices=1e-9, **SHORT))
+    assert trainer.run(steps=2)["step"] == 2, "the second step checks its gradients"
+    trainer.loss_scale, trainer.step = 1.0, 1
+    with pytest.raises(RuntimeError, match=r"to_text\.out\.weight is zero"):
+        trainer.run(steps=1)
+
+
+def test_a_step_that_overflows_is_left_out(make):
+    lm = tiny_lm()
+    model = make(lm=replace(lm, model=lm.model.half(), dtype=torch.float16))
+    before = weights_hash(model)
+    trainer = JointTrainer(model, EXAMPLES, JointConfig(epochs=2, **SHORT))
+    trainer.loss_scale, trainer.step = 1e30, 1
+    assert trainer.run(steps=1)["step"] == 2 and weights_hash(model) == before
 
 
 def test_it_stops_at_the_deadline(make):

@@ -89,6 +89,7 @@ def test_06_memory_tests(tmp_path):
     summary = run("06", tmp_path)
     assert summary["irrelevant_gain_share"] < 0.05 and summary["lowest_recall"] > 0.8
     assert figures(tmp_path) == {
+        "conversation",
         "conditions",
         "recall_by_facts_and_gap",
         "loss_by_rate_and_repeats",
