@@ -133,11 +133,7 @@ def load_base(model: str, seed: int) -> lm.LoadedLM:
     """The model of a folder; or, for "new:<preset>", a GridLM that has learned nothing yet."""
     if not model.startswith("new:"):
         return lm.load_causal_lm(model, max_len=2048, trim_vocab=True)
-    torch.manual_seed(seed)
-    device, tokenizer = torch.device(runs.choose_device().device), lm.arc_tokenizer()
-    model = lm.GridLMForCausalLM(lm.GridLMConfig.preset(model.removeprefix("new:"))).to(device)
-    prompt_form = lm.PromptForm.from_tokenizer(tokenizer)
-    return lm.LoadedLM(model, tokenizer, prompt_form, "new", 2048, device, torch.float32)
+    return lm.fresh_gridlm(model.removeprefix("new:"), seed=seed)
 
 
 def show(row: dict) -> str:

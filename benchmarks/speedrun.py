@@ -30,6 +30,7 @@ import torch
 
 from arc_helpers import arc, lm, runs, ttt
 
+CPU = runs.choose_device("cpu").device
 BANDS = ((1, 10), (11, 15), (16, 20), (21, 30))  # by the longest side of all grids, answers included
 
 
@@ -156,10 +157,10 @@ def learn(part: Part, tasks: list[arc.Task], folder: Path, seed: int, clock: Cal
     seconds = json.loads((folder / "budget.json").read_text())["training_seconds"]
     seed = 1000 * seed + part.seed
     recipe = {"optimizer": part.optimizer, "lr_muon": part.lr, "weight_decay": part.weight_decay, "seed": seed}
-    config = ttt.joint_config(runs.choose_device("cpu").device, None, seconds, batch_tokens=part.batch_tokens, **recipe)
+    config = ttt.joint_config(CPU, None, seconds, batch_tokens=part.batch_tokens, **recipe)
     log = runs.RunLog(folder / "training", "speedrun", part.name, seed, vars(part))
     return ttt.adapt_jointly(
-        from_nothing(part.layers, seed),
+        lm.fresh_gridlm("nano", layers=part.layers, seed=seed, device=CPU),
         tasks,
         config,
         form="pairs",
@@ -176,15 +177,6 @@ def answer_nats(learned: lm.LoadedLM, task: arc.Task) -> float:
     encode = learned.task_tokens.encode
     encoded = (encode(task.id, pair, arc.DIHEDRAL[0], learned.prompt_form) for pair in task.test)
     return float(-sum(lm.answer_logprobs(learned, sequence).sum() for sequence in encoded))
-
-
-def from_nothing(layers: int, seed: int) -> lm.LoadedLM:
-    """A GridLM of width 128 that has learned nothing."""
-    torch.manual_seed(seed)
-    model = lm.GridLMForCausalLM(lm.GridLMConfig.preset("nano", num_hidden_layers=layers))
-    tokenizer = lm.arc_tokenizer()
-    form = lm.PromptForm.from_tokenizer(tokenizer)
-    return lm.LoadedLM(model, tokenizer, form, f"d128x{layers}", 2048, model.device, torch.float32)
 
 
 def plan_for(minutes: float) -> Plan:
@@ -331,7 +323,7 @@ def machine(cores: int) -> list[str]:
     lines = [f"{cores} cores at work, CPU seconds counted; {processor()}"]
     if (os.cpu_count() or 1) < cores:
         lines.append(f"this machine has {os.cpu_count()}: they take turns, the same result later")
-    if not runs.has_bfloat16(runs.choose_device("cpu").device):
+    if not runs.has_bfloat16(CPU):
         lines.append("this CPU has no bfloat16 products (AVX-512 BF16): in float32, which learns less in the same time")
     return lines
 

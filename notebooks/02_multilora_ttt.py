@@ -321,11 +321,16 @@ picture or "no depth was looked at (frontier, or a run that goes on)"
 # model learns most from *single pairs*, `form="pairs"`: one question, one answer, no other demonstration. The rule is
 # then nowhere in the prompt. It is in two tokens in front: one that belongs to the task and is learned with the
 # weights, and one that says in which of the eight symmetries the pair is shown.
+#
+# The base may even be one that has learned nothing (`python -m arc_helpers models new models/fresh --layers 3`): with
+# `steps=0` it learns from these demonstrations alone, for most of `deadline_seconds`. The
+# [speedrun](../records/README.md) is that on two cores, with a model for each size of task.
 
 # %%
 learner, state, table = base, run.out_dir / "joint.pt", run.out_dir / "joint.jsonl"
 if config.joint_steps:
-    joint = ttt.joint_config(str(base.device), config.joint_steps, run.deadline.part(1 / 3), seed=run.seed)
+    share = 1 / 3 if config.steps else 0.85  # of the time; without adapters only answering is left
+    joint = ttt.joint_config(str(base.device), config.joint_steps, run.deadline.part(share), seed=run.seed)
     written = {"checkpoint": state, "on_metrics": lambda metrics: runs.append_record(table, metrics)}
     learner = ttt.adapt_jointly(base, tasks, joint, form=config.form, **written)
     print(f"{learner.name}: {len(learner.task_tokens.names)} tasks have a token of their own")

@@ -25,6 +25,7 @@ _WHERE = {
     "GridLMForCausalLM": "gridlm",
     "LoadedLM": "loading",
     "ModelError": "folder",
+    "fresh_gridlm": "fresh",
     "load_causal_lm": "loading",
     "trim_vocabulary": "loading",
     "answer_logprobs": "score",

@@ -23,6 +23,9 @@ GRIDLM_ABOUT = [
     "A GridLM (`arc_helpers/lm/gridlm.py`) for ARC grids: one token a cell, 3-D rotary embedding over",
     "(column, row, grid). Load it with `arc_helpers.lm.load_causal_lm`.",
 ]
+FRESH_CARD = "\n".join(
+    [*GRIDLM_HEAD, "", "# {name}", "", *GRIDLM_ABOUT, "", "Random weights of seed {seed}: it knows nothing.", ""]
+)
 TUNED_ABOUT = [
     "`{base}` with a LoRA trained on ARC grids, one token a cell, in the prompt form that `prompt_form.json` names.",
     "Load it with `arc_helpers.lm.load_causal_lm`, or with PEFT on the base. The base's own licence holds for it, too.",
