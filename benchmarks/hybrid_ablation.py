@@ -71,9 +71,8 @@ def run_arm(arm: str, seed: int, o: argparse.Namespace) -> dict:
     began = time.process_time()
     model.first_states([example.question for example in sets.train])  # read once; its time is told apart
     reading, batch = time.process_time() - began, 64
-    epochs = o.steps / (len(sets.train) // batch)
     autocast = has_bfloat16(DEVICE)
-    settings = JointConfig(epochs=epochs, batch_size=batch, max_attempts=1, autocast=autocast, seed=seed, log_every=100)
+    settings = JointConfig(steps=o.steps, batch_size=batch, max_attempts=1, autocast=autocast, seed=seed, log_every=100)
     row = {"seconds": train(model, sets.train, settings, f"{arm} {seed}"), "reading_seconds": reading}
     row |= {"steps": o.steps, "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad)}
     for name in ASKED if arm != "task_id" else ASKED[:1]:
@@ -90,12 +89,11 @@ def run_arm(arm: str, seed: int, o: argparse.Namespace) -> dict:
 
 def run_correction(seed: int, o: argparse.Namespace) -> dict:
     """Train joint on with feedback; then right or wrong after k attempts, and after k views, by each rule of choice."""
-    sets, batch = draw(o, seed), 16
+    sets = draw(o, seed)
     lm = load_causal_lm("models/arc-micro", device=DEVICE)
     model = load_hybrid(output_path(o.folder) / f"joint_{seed}", lm)
-    epochs = o.feedback_steps / (len(sets.train) // batch)
     settings = JointConfig(
-        epochs=epochs, batch_size=batch, max_attempts=2, feedback_every=1, lr=5e-4, lr_matrices=5e-3, seed=seed
+        steps=o.feedback_steps, batch_size=16, max_attempts=2, feedback_every=1, lr=5e-4, lr_matrices=5e-3, seed=seed
     )
     row = {"feedback_seconds": train(model, sets.train, settings, f"feedback {seed}")}
     examples = sets.variants[: o.corrected]

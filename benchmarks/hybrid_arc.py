@@ -96,11 +96,11 @@ class Arms:
         joined = HybridConfig(canvas_side=canvas_side(self.tasks))
         model = build_arm(arm, self.lm, shape, joined, 1 + len(self.tasks), self.seed)
         settings = JointConfig(
-            epochs=10_000,
+            steps=None,
             batch_size=32,
             feedback_every=12,
             lr_matrices=0.01,
-            deadline_seconds=seconds,
+            seconds=seconds,
             autocast=has_bfloat16(DEVICE),
             seed=self.seed,
             log_every=50,

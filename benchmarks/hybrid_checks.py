@@ -26,7 +26,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from arc_helpers.arc import Pair, Task
 from arc_helpers.hybrid.adapters import TextToLatentAdapter, naive_parameters
 from arc_helpers.hybrid.attempts import solve
-from arc_helpers.hybrid.checks import finite_difference_error, gradient_report, in_float64, weights_hash
+from arc_helpers.hybrid.checks import finite_difference_error, in_float64, weights_hash
 from arc_helpers.hybrid.feedback import Attempt
 from arc_helpers.hybrid.model import HybridConfig, HybridModel
 from arc_helpers.hybrid.questions import Example, as_batch, labels_of, questions_of
@@ -38,6 +38,7 @@ from arc_helpers.lm.lora import checkpoint_layers
 from arc_helpers.lm.prompt_form import PromptForm
 from arc_helpers.runs import choose_device
 from arc_helpers.trm import TRM, TRMConfig
+from arc_helpers.trm.loop import gradient_report
 from arc_helpers.trm.loss import cell_loss
 
 MODES = ("prefix", "carry", "both")

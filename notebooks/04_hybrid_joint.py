@@ -79,6 +79,7 @@ side: int = None  # side of the canvas and of the tasks, in cells
 asked: int = None  # questions of each test set
 batch_size: int = None  # questions a training step
 lr: float = None  # learning rate of the adapters
+keep_every: int = None  # steps after which a checkpoint is kept, as joint_step_5000.pt; 0 = the last one only
 feedback_steps: int = None  # further steps of the joint model, with feedback on an attempt
 cache_gib: float = None  # memory for states of prompts that are read again, in GiB
 arms: str = None  # what the joint model is compared with, separated by commas; empty = nothing
@@ -246,7 +247,7 @@ with torch.no_grad():
 before = hybrid.weights_hash(llm.model)
 loss, _ = hybrid.JointTrainer(probe, sets.train, hybrid.JointConfig()).loss(sets.train[:4], attempts=2)
 loss.backward()
-hybrid.check_gradients(probe)  # raises where a trained parameter has none, zero, or one that is not finite
+trm.check_gradients(probe)  # raises where a trained parameter has none, zero, or one that is not finite
 assert all(p.grad is None for p in probe.lm.model.parameters() if not p.requires_grad)
 
 # %% [markdown]
@@ -292,10 +293,12 @@ def train(arm, model, settings, checkpoint=None):
 
 # %%
 autocast = runs.has_bfloat16(device)
-same = {"epochs": config.epochs, "batch_size": config.batch_size, "lr": config.lr, "seed": run.seed}
+passes = len(sets.train) / config.batch_size
+same = {"steps": max(1, round(config.epochs * passes)), "keep_every": config.keep_every, "seed": run.seed}
+same |= {"batch_size": config.batch_size, "lr": config.lr}
 rivals = [arm for arm in (config.arms or "").split(",") if arm]
 each = run.deadline.part(0.6 / (len(rivals) + 2))  # seconds: of the joint model, each rival, and section 7
-same |= {"deadline_seconds": each, "autocast": autocast, "max_attempts": 1, "log_every": 10}
+same |= {"seconds": each, "autocast": autocast, "max_attempts": 1, "log_every": 10}
 kept = {arm: run.out_dir / "checkpoints" / f"{arm}.pt" for arm in (*hybrid.ARMS, "feedback", "mender")}
 train("joint", model, hybrid.JointConfig(**same), kept["joint"])
 assert hybrid.weights_hash(llm.model) == before
@@ -368,9 +371,8 @@ print(f"variants: {listening:.1%} with its own states, {deaf:.1%} with those of 
 # that it changed, for half of the rows, and the soft tokens. When asked, it holds just the same.
 
 # %%
-epochs = config.feedback_steps / (len(sets.train) // 16)
-again = same | {"epochs": epochs, "batch_size": 16, "lr": config.lr / 4, "lr_matrices": 5e-3, "autocast": False}
-again |= {"max_attempts": 2, "feedback_every": 1}
+again = same | {"steps": config.feedback_steps, "max_attempts": 2, "feedback_every": 1, "autocast": False}
+again |= {"batch_size": 16, "lr": config.lr / 4, "lr_matrices": 5e-3}
 train("feedback", model, hybrid.JointConfig(**again), kept["feedback"])
 last = history["feedback"][-1]
 unchanged = hybrid.weights_hash(llm.model) == before
@@ -514,7 +516,7 @@ assert all(lesson.question.task_id in {task.id for task in asked} for lesson in 
 
 # %%
 seconds = max(1, min(config.mend_seconds, run.deadline.part(0.6) or np.inf))
-timed = {"epochs": 10_000, "deadline_seconds": seconds, "max_attempts": 2}
+timed = {"steps": None, "seconds": seconds, "max_attempts": 2}
 if lessons:
     sizes = {"batch_size": min(config.batch_size, 32), "lr": config.lr, "seed": run.seed, "autocast": autocast}
     settings = hybrid.JointConfig(**timed, **sizes, feedback_every=12, lr_matrices=0.01)

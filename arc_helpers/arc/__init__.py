@@ -3,6 +3,7 @@
 from arc_helpers.arc.augment import (
     DIHEDRAL,
     Transform,
+    choose_views,
     color_permutation,
     flip_grid,
     permute_colors,
@@ -36,6 +37,7 @@ from arc_helpers.arc.submission import (
     write_ranked,
 )
 from arc_helpers.arc.task import Pair, Task, TaskError, safe_name
+from arc_helpers.arc.votes import most_voted, same_grids
 
 __all__ = [
     "Benchmark",
@@ -63,6 +65,7 @@ __all__ = [
     "build_pseudo_tasks",
     "check_split",
     "choose_tasks",
+    "choose_views",
     "color_permutation",
     "compare_grids",
     "concept_arc",
@@ -71,12 +74,14 @@ __all__ = [
     "grid_to_string",
     "load_tasks",
     "merge_submissions",
+    "most_voted",
     "num_tests_of",
     "permute_colors",
     "re_arc",
     "read_submission",
     "rotate_grid",
     "safe_name",
+    "same_grids",
     "score_submission",
     "string_to_grid",
     "validate_submission",

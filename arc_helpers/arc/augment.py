@@ -5,6 +5,7 @@ be carried back. Train and test pairs never change places.
 """
 
 import re
+import zlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -152,3 +153,22 @@ def _inverted(permutation: tuple[int, ...]) -> tuple[int, ...]:
 
 
 DIHEDRAL: tuple[Transform, ...] = tuple(Transform(k, flip) for flip in (False, True) for k in range(4))
+
+
+def choose_views(
+    task_id: str, n: int, seed: int = 0, *, colors: bool = True, demonstrations: int = 0
+) -> list[Transform]:
+    """n views to ask a task in, by its name: itself, the other symmetries, then symmetries with new colours.
+
+    colors: False allows no new colours, and ValueError is raised for more than the 8 symmetries. demonstrations: how
+    many to put in a new order in every view but the first; 0 leaves their order.
+    """
+    if not colors and n > len(DIHEDRAL):
+        raise ValueError(f"views = {n}: without colour permutations there are {len(DIHEDRAL)}")
+    rng, views = np.random.default_rng(zlib.crc32(f"{task_id}/{seed}".encode())), list(DIHEDRAL[:1])
+    for number in range(1, n):
+        spot = DIHEDRAL[number % len(DIHEDRAL)]
+        recolored = spot.colors if number < len(DIHEDRAL) else color_permutation(rng)
+        order = tuple(rng.permutation(demonstrations).tolist()) if demonstrations else None
+        views.append(Transform(spot.k, spot.flip, recolored, order))
+    return views

@@ -5,14 +5,13 @@ the answer and z_H still change, how often it is given, and, where asked for, ho
 when each is held out in turn: their outputs are shown to every solver.
 """
 
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from arc_helpers.arc import DIHEDRAL, Pair, Transform, color_permutation
+from arc_helpers.arc import Pair, choose_views, most_voted, same_grids
 from arc_helpers.hybrid.feedback import Attempt, demonstration_parts, grid_to_feedback, tokens_to_grid
 from arc_helpers.hybrid.model import HybridError, HybridModel, Thought
 from arc_helpers.hybrid.questions import Question, as_batch, leave_one_out
@@ -64,7 +63,11 @@ def solve(
     was_training = model.training
     model.eval()
     found = []
-    asked = [(question, view) for question in questions for view in choose_views(question, views, seed)]
+    asked = [
+        (question, view)
+        for question in questions
+        for view in choose_views(question.task_id, views, seed, demonstrations=len(question.demonstrations))
+    ]
     for i in range(0, len(asked), batch_size):
         part = asked[i : i + batch_size]
         if deadline and deadline.passed:
@@ -124,7 +127,10 @@ def run_attempts(
 def settled(history: Sequence[Attempt]) -> bool:
     """Whether the last two attempts agree and the halting head thinks that they are right."""
     good = [attempt for attempt in history if not attempt.dropped]
-    return len(good) > 1 and good[-1].q > 0.5 and _key(good[-1].grid) == _key(good[-2].grid)
+    if len(good) < 2 or good[-1].q <= 0.5:
+        return False
+    one, other = (attempt.grid for attempt in good[-2:])
+    return one is other if one is None or other is None else np.array_equal(one, other)
 
 
 def check_demonstrations(model: HybridModel, question: Question) -> tuple[list[Pair | str], float | None]:
@@ -143,17 +149,6 @@ def check_demonstrations(model: HybridModel, question: Question) -> tuple[list[P
     return parts, right / len(held_out)
 
 
-def choose_views(question: Question, n: int, seed: int) -> list[Transform]:
-    """The identity, then random symmetries, colours and orders of demonstrations, by the task's name."""
-    rng = np.random.default_rng(zlib.crc32(f"{question.task_id}/{seed}".encode()))
-    views = [DIHEDRAL[0]]
-    for number in range(1, n):
-        turn = DIHEDRAL[number % len(DIHEDRAL)]
-        order = tuple(rng.permutation(len(question.demonstrations)).tolist())
-        views.append(Transform(turn.k, turn.flip, color_permutation(rng), order))
-    return views
-
-
 def ranked(attempts: Sequence[Attempt], rule: str = "votes") -> list[np.ndarray]:
     """Distinct grids, best first. rule: "last" first, highest "q" first, or most "votes" first, ties by mean q.
 
@@ -161,16 +156,12 @@ def ranked(attempts: Sequence[Attempt], rule: str = "votes") -> list[np.ndarray]
     """
     if rule not in RULES:
         raise ValueError(f"rule = {rule!r}: must be one of {', '.join(RULES)}")
-    groups: dict[tuple, list[tuple[int, Attempt]]] = {}
-    for place, attempt in enumerate(attempts):
-        if attempt.grid is not None and not attempt.dropped:
-            groups.setdefault(_key(attempt.grid), []).append((place, attempt))
-
-    def merit(group: list[tuple[int, Attempt]]) -> tuple:
-        q = [attempt.q for _, attempt in group]
-        return {"last": (group[-1][0],), "q": (max(q),), "votes": (len(group), sum(q) / len(q))}[rule]
-
-    return [group[0][1].grid for group in sorted(groups.values(), key=merit, reverse=True)]
+    good = [attempt for attempt in attempts if not attempt.dropped]
+    if rule == "votes":
+        groups = most_voted(good, lambda attempt: attempt.q)
+    else:
+        groups = same_grids(good[::-1] if rule == "last" else sorted(good, key=lambda attempt: -attempt.q))
+    return [grid for grid, _ in groups]
 
 
 def _attempt(number: int, thought: Thought, row: int, width: int) -> Attempt:
@@ -179,7 +170,3 @@ def _attempt(number: int, thought: Thought, row: int, width: int) -> Attempt:
         return Attempt(number, None, 0.0, 0.0, int(segments), dropped="TRM's state is not finite")
     grid = tokens_to_grid(thought.tokens[row].cpu(), width=width)
     return Attempt(number, grid, q, residual, int(segments))
-
-
-def _key(grid: np.ndarray | None) -> tuple | None:
-    return None if grid is None else (grid.shape, grid.tobytes())

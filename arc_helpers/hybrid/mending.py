@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from arc_helpers.arc import Task, Transform
+from arc_helpers.arc import Task, Transform, most_voted, same_grids
 from arc_helpers.hybrid.attempts import Answer, run_attempts
 from arc_helpers.hybrid.drafts import Drafts, drafted, without_last_demonstration
 from arc_helpers.hybrid.feedback import Attempt, encode_problem, tokens_to_grid
@@ -19,7 +19,7 @@ from arc_helpers.lm.loading import LoadedLM
 from arc_helpers.lm.memory import is_out_of_memory
 from arc_helpers.lm.prompt import TaskTooLong
 from arc_helpers.runs import NO_DEADLINE, Deadline
-from arc_helpers.ttt import Candidate, adapt_jointly, joint_config, vote
+from arc_helpers.ttt import Candidate, adapt_jointly, joint_config
 
 Answers = dict[tuple[str, int], list[Answer]]
 
@@ -127,17 +127,19 @@ def _one_attempt(model: HybridModel, questions: Sequence, rows: Mapping[str, int
     ]
 
 
-def merged(drafts: Sequence, answers: Sequence[Answer], k: int | None = None) -> list[np.ndarray]:
+def merged(drafts: Sequence[Candidate], answers: Sequence[Answer], k: int | None = None) -> list[np.ndarray]:
     """Distinct grids of one test input, best first: a draft counts one, an answer of TRM as much as it is sure.
 
     k: the attempts that count; of each view the last one of them. Ties stay in the order of the drafts' votes.
     """
-    scores = {_key(ranked.grid): [float(ranked.votes), ranked.grid] for ranked in vote(drafts)}
+    given: list[Candidate | Attempt] = [draft for _, of in most_voted(drafts, lambda d: d.logprob) for draft in of]
     for answer in answers:
-        made = [attempt for attempt in answer.attempts[:k] if attempt.grid is not None and not attempt.dropped]
-        if made:
-            scores.setdefault(_key(made[-1].grid), [0.0, made[-1].grid])[0] += made[-1].q
-    return [grid for _, grid in sorted(scores.values(), key=lambda pair: -pair[0])]
+        given += [a for a in answer.attempts[:k] if a.grid is not None and not a.dropped][-1:]
+
+    def worth(group: tuple[np.ndarray, list[Candidate | Attempt]]) -> float:
+        return sum(one.q if isinstance(one, Attempt) else 1.0 for one in group[1])
+
+    return [grid for grid, _ in sorted(same_grids(given), key=worth, reverse=True)]
 
 
 def answered_alone(answers: Sequence[Answer]) -> list[np.ndarray]:
@@ -154,7 +156,3 @@ def shuffled(drafts: Drafts) -> dict[tuple[str, int], list]:
 
 def _in_turn(drafts: Drafts, key: tuple[str, int], others: Mapping) -> Iterator[tuple[Candidate, Candidate]]:
     return zip(drafts[key], itertools.cycle(drafts[others[key]] if key in others else ()))
-
-
-def _key(grid: np.ndarray) -> tuple:
-    return grid.shape, grid.tobytes()

@@ -260,7 +260,7 @@ class HybridJointKnobs(Knobs):
     inputs = ("data_dir", "model_dir", "drafter_dir", "trm_checkpoint")
     reader = "arc_helpers.arc.check:asked"
     kept = "the last checkpoint of each arm"
-    may_change = frozenset({"deadline_seconds", "epochs", "wandb", "out_model", "arms"})
+    may_change = frozenset({"deadline_seconds", "epochs", "keep_every", "wandb", "out_model", "arms"})
     goes_on = True
 
     data_dir: str = Field(min_length=1, description="ARC tasks to answer: a set's name, a folder, a challenges file")
@@ -285,6 +285,7 @@ class HybridJointKnobs(Knobs):
     epochs: float = Field(gt=0, description="passes over the training questions, of every arm")
     lr: float = Field(gt=0, description="learning rate of the adapters")
     deadline_seconds: Seconds = Field(description="wall-clock budget of the run; 0 = no limit")
+    keep_every: int = Field(ge=0, description="steps after which a checkpoint is kept by its step; 0 = none is")
     feedback_steps: Positive = Field(description="further steps of the joint model, with feedback on an attempt")
     max_attempts: Positive = Field(description="attempts at a question, and views to compare them with")
     cache_gib: float = Field(ge=0, description="memory for states of prompts that are read again, in GiB")

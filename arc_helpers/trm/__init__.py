@@ -53,7 +53,9 @@ _WHERE = {
     "SudokuSource": "sudoku",
     "as_batch": "sudoku",
     "make_sudoku": "sudoku",
-    "CheckpointError": "train",
+    "CheckpointError": "loop",
+    "check_gradients": "loop",
+    "gradient_report": "loop",
     "TrainConfig": "train",
     "Trainer": "train",
 }

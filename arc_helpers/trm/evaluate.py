@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arc_helpers.arc import SubmissionWriter, Task, compare_grids, wilson_interval, write_ranked
+from arc_helpers.arc import SubmissionWriter, Task, compare_grids, most_voted, wilson_interval, write_ranked
 from arc_helpers.trm.prediction import Prediction
 
 PASSES = (1, 2, 5, 10, 100, 1000)
@@ -35,18 +35,16 @@ def vote(predictions: Sequence[Prediction], *, segment: int | None = None, pool:
             f"predictions of {len(made_by)} checkpoints ({', '.join(sorted(made_by))}); pool=True if meant"
         )
     segment = max((p.segment for p in predictions), default=0) if segment is None else segment
-    groups: dict[tuple[str, int], dict[tuple, list[Prediction]]] = {}
+    answers: dict[tuple[str, int], list[Prediction]] = {}
     for p in predictions:
         if p.segment == segment:
-            answers = groups.setdefault((p.task_id, p.index), {})
-            if p.grid is not None:
-                answers.setdefault((p.grid.shape, p.grid.tobytes()), []).append(p)
+            answers.setdefault((p.task_id, p.index), []).append(p)
     return {
-        key: sorted(
-            (Voted(same[0].grid, len(same), float(np.mean([p.q for p in same]))) for same in answers.values()),
-            key=lambda voted: (-voted.votes, -voted.q),
-        )
-        for key, answers in groups.items()
+        key: [
+            Voted(grid, len(same), float(np.mean([p.q for p in same])))
+            for grid, same in most_voted(given, lambda p: p.q)
+        ]
+        for key, given in answers.items()
     }
 
 

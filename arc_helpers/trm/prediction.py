@@ -1,7 +1,6 @@
 """Answers to the queries of a data set: every query in several views, the answer after each segment turned back."""
 
 import json
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arc_helpers.arc import DIHEDRAL, Transform, as_grid, color_permutation
+from arc_helpers.arc import Transform, as_grid, choose_views
 from arc_helpers.runs import NO_DEADLINE, Deadline, has_bfloat16
 from arc_helpers.runs.checkpoint import atomic_write_text
 from arc_helpers.trm.batch import Batch
@@ -37,21 +36,6 @@ class Prediction:
     grid: np.ndarray | None
     q: float
     checkpoint: str = ""
-
-
-def choose_views(task_id: str, n: int, seed: int, colors: bool) -> list[Transform]:
-    """The views that vote on a task: the identity, the other symmetries, then random ones with new colours.
-
-    With `colors` False there are 8, else ValueError.
-    """
-    views = list(DIHEDRAL[:n])
-    if not colors and n > len(views):
-        raise ValueError(f"views = {n}: without colour permutations there are {len(DIHEDRAL)}")
-    rng = np.random.default_rng(zlib.crc32(f"{task_id}/{seed}".encode()))
-    while len(views) < n:
-        spot = DIHEDRAL[len(views) % len(DIHEDRAL)]
-        views.append(Transform(spot.k, spot.flip, color_permutation(rng)))
-    return views
 
 
 def listed_views(dataset: ArcDataset, task_id: str, n: int) -> list[Transform]:
@@ -90,7 +74,9 @@ def predict(
     shown = [
         (
             query,
-            listed_views(dataset, query.task_id, views) if listed else choose_views(query.task_id, views, seed, colors),
+            listed_views(dataset, query.task_id, views)
+            if listed
+            else choose_views(query.task_id, views, seed, colors=colors),
         )
         for query in asked
     ]

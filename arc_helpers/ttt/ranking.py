@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from arc_helpers.arc import Pair
+from arc_helpers.arc import Pair, most_voted
 from arc_helpers.lm.prompt import IGNORE, Encoded
 from arc_helpers.ttt.cache import answer_logits
 from arc_helpers.ttt.multilora import MultiLoRAModel
@@ -47,15 +47,12 @@ def vote(candidates: Sequence[Candidate], demonstrations: Sequence[Pair] = ()) -
 
     Among equal votes, a grid of one colour comes last where no demonstration's output is of one colour.
     """
-    groups: dict[tuple, list[Candidate]] = {}
-    for candidate in candidates:
-        groups.setdefault((candidate.grid.shape, candidate.grid.tobytes()), []).append(candidate)
     ranked = [
-        Ranked(g[0].grid, len(g), float(np.mean([c.logprob for c in g])), tuple(c.view for c in g))
-        for g in groups.values()
+        Ranked(grid, len(g), float(np.mean([c.logprob for c in g])), tuple(c.view for c in g))
+        for grid, g in most_voted(candidates, lambda candidate: candidate.logprob)
     ]
     suspicious = bool(demonstrations) and not any(is_uniform(pair.output) for pair in demonstrations)
-    return sorted(ranked, key=lambda r: (-r.votes, suspicious and is_uniform(r.grid), -r.logprob))
+    return sorted(ranked, key=lambda r: (-r.votes, suspicious and is_uniform(r.grid)))
 
 
 def order_by(strategy: str, ranked: Sequence[Ranked], logprobs: np.ndarray) -> list[Ranked]:

@@ -92,7 +92,7 @@ def recursive(folder: Path) -> None:
 def joined(folder: Path) -> None:
     _, log, _ = opened(folder, "04")
     model = HybridModel(base(), tiny_trm(), HybridConfig(canvas_side=3))
-    config = JointConfig(epochs=1, batch_size=4, warmup_steps=1, checkpoint_every=1, log_every=1, max_attempts=1)
+    config = JointConfig(steps=3, batch_size=4, warmup_steps=1, checkpoint_every=1, log_every=1, max_attempts=1)
     JointTrainer(model, tiny_examples(12), config, folder / "checkpoints" / "joint.pt").run()
     hybrid.save_hybrid(model, folder / "model")
     log.close(done=1)

@@ -59,7 +59,7 @@ def recursive(folder: Path, deadline: runs.Deadline, rng: random.Random) -> bool
 def joined(folder: Path, deadline: runs.Deadline, rng: random.Random) -> bool:
     """04: joint training, then sixteen attempts at each question."""
     model, examples = HybridModel(base(), tiny_trm(), HybridConfig(canvas_side=3)), tiny_examples(40)
-    config = JointConfig(epochs=ENDLESS, batch_size=4, warmup_steps=1, deadline_seconds=deadline.part(0.6))
+    config = JointConfig(steps=None, seconds=deadline.part(0.6), batch_size=4, warmup_steps=1)
     JointTrainer(model, examples, config).run()
     asked = [example.question for example in examples]
     answers = hybrid.solve(model, asked, attempts=16, stop=False, batch_size=4, deadline=deadline)

@@ -9,6 +9,7 @@ from arc_helpers.arc import (
     Pair,
     Task,
     Transform,
+    choose_views,
     color_permutation,
     flip_grid,
     permute_colors,
@@ -158,3 +159,16 @@ def test_a_generator_moves_on_and_zero_can_move():
     rng = np.random.default_rng(0)
     assert len({color_permutation(rng) for _ in range(20)}) == 20
     assert len({color_permutation(seed, keep_zero=False)[0] for seed in range(100)}) == 10
+
+
+def test_views_are_the_task_itself_its_symmetries_then_other_colours():
+    views = choose_views("a", 20, seed=1)
+    assert len(set(views)) == 20 and views[:8] == list(DIHEDRAL) and all(v.colors[0] == 0 for v in views)
+    assert all(view.colors != IDENTITY and view.order is None for view in views[8:])
+    assert views == choose_views("a", 20, seed=1) and choose_views("a", 3) == views[:3]
+    assert views != choose_views("b", 20, seed=1) and views != choose_views("a", 20, seed=2)
+    with pytest.raises(ValueError, match="views = 9: without colour permutations there are 8"):
+        choose_views("a", 9, colors=False)
+    shown = choose_views("a", 16, demonstrations=4)
+    assert shown[0] == Transform() and len({view.order for view in shown}) > 4
+    assert all(view.order is None or sorted(view.order) == [0, 1, 2, 3] for view in shown)

@@ -76,7 +76,7 @@ def test_poisoned_labels_change_no_attempt(make):
         tasks = [task_with(answer), task_with(answer, "second")]
         model = make(trm={"mends": True})
         shown = some_drafts([without_last_demonstration(task) for task in tasks])
-        JointTrainer(model, mending_examples(tasks, shown), JointConfig(epochs=1, batch_size=4, feedback_every=1)).run()
+        JointTrainer(model, mending_examples(tasks, shown), JointConfig(steps=3, batch_size=4, feedback_every=1)).run()
         found = mend(model, tasks, some_drafts(tasks), attempts=2)
         said.append([[a.q for answer in of for a in answer.attempts] for of in found.values()])
     assert said[0] == said[1] and len(said[0]) == 4 and all(len(q) == 4 for q in said[0])

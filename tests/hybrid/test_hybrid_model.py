@@ -6,13 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from arc_helpers.hybrid.checks import (
-    check_gradients,
-    finite_difference_error,
-    gradient_report,
-    in_float64,
-    weights_hash,
-)
+from arc_helpers.hybrid.checks import finite_difference_error, in_float64, weights_hash
 from arc_helpers.hybrid.feedback import Attempt
 from arc_helpers.hybrid.model import HybridConfig, HybridError, HybridModel, embedding_rms
 from arc_helpers.hybrid.questions import as_batch, labels_of
@@ -20,6 +14,7 @@ from arc_helpers.hybrid.tiny import KINDS, tiny_examples, tiny_lm, tiny_trm
 from arc_helpers.hybrid.train import JointConfig, JointTrainer
 from arc_helpers.lm.lora import add_lora, checkpoint_layers
 from arc_helpers.trm import run_segments, segment_loss
+from arc_helpers.trm.loop import check_gradients, gradient_report
 from arc_helpers.trm.loss import cell_loss
 
 EXAMPLES = tiny_examples(4)
@@ -31,7 +26,7 @@ QUESTIONS = [example.question for example in EXAMPLES]
 def test_a_joint_step_moves_everything_trained_and_nothing_of_the_language_model(make, kind, mode):
     model = make(kind, mode=mode)
     before, own = weights_hash(model.lm.model), copy.deepcopy(model.state_dict())
-    trainer = JointTrainer(model, EXAMPLES, JointConfig(batch_size=4, max_attempts=2, epochs=9, told=0.5))
+    trainer = JointTrainer(model, EXAMPLES, JointConfig(batch_size=4, max_attempts=2, steps=9, told=0.5))
     loss, metrics = trainer.loss(EXAMPLES, attempts=2)
     loss.backward()
     check_gradients(model)  # raises unless every trained parameter has a finite gradient other than zero
@@ -168,7 +163,7 @@ def test_lora_is_trained_and_saved_with_the_model(make):
     loss.backward()
     grads = {name: p.grad is not None for name, p in lm.model.named_parameters()}
     assert all(has == ("lora_" in name) for name, has in grads.items())
-    JointTrainer(make(opened=0.0, lm=lm), EXAMPLES, JointConfig(batch_size=4, epochs=3)).run()  # its own check passes
+    JointTrainer(make(opened=0.0, lm=lm), EXAMPLES, JointConfig(batch_size=4, steps=3)).run()  # its own check passes
     assert all(p.any() for name, p in lm.model.named_parameters() if "lora_" in name)
     with pytest.raises(ValueError, match="r = 0: must be >= 1"):
         add_lora(tiny_lm("llama"), r=0)

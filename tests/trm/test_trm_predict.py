@@ -13,7 +13,7 @@ from arc_helpers.runs import Deadline
 from arc_helpers.trm.canvas import Canvas, place
 from arc_helpers.trm.data import DatasetError, Query, build_arc_dataset
 from arc_helpers.trm.model import Segment
-from arc_helpers.trm.prediction import choose_views, load_predictions, predict, save_predictions
+from arc_helpers.trm.prediction import load_predictions, predict, save_predictions
 
 
 def model_for(dataset, conditioning="shared", **fields):
@@ -122,11 +122,3 @@ def test_an_unknown_task_is_explained(dataset):
         predict(model_for(dataset), dataset, queries=[query])
     with pytest.raises(DatasetError, match="conditioned_rows = 4: the data set has 5 tasks, the blank one included"):
         predict(small_model(), dataset)
-
-
-def test_views():
-    views = choose_views("a", 20, seed=1, colors=True)
-    assert len(set(views)) == 20 and views[0] == Transform() and all(v.colors[0] == 0 for v in views)
-    assert views == choose_views("a", 20, seed=1, colors=True) != choose_views("b", 20, seed=1, colors=True)
-    with pytest.raises(ValueError, match="views = 9: without colour permutations there are 8"):
-        choose_views("a", 9, seed=1, colors=False)

@@ -9,7 +9,8 @@ import torch
 from trm_models import small_model
 from trm_two_ranks import CONFIG, source
 
-from arc_helpers.trm.train import CheckpointError, Trainer
+from arc_helpers.trm.loop import CheckpointError
+from arc_helpers.trm.train import Trainer
 
 SCRIPT = Path(__file__).with_name("trm_two_ranks.py")
 
