@@ -5,8 +5,8 @@ scored from a saved submission, the only step that reads answers. `--preset cpu`
 tasks by what they show, 77 with their answers, and nothing beside them, since in so little time the training tasks are
 a detour; 10 minutes of CPU time of each process (`torchrun --nproc-per-node 2` uses two cores).
 `--preset gpu`: also all pairs of the training and ConceptARC tasks, grids up to 16 × 16 and 64 views, for one H200 or,
-by torchrun, several; `--single_pass` trains the control of equal cost a step, without recursion. Target: clearly above
-the blank control.
+by torchrun, several. `--arm` trains or asks in another way: `benchmarks/trm_arms.py` says what they are, and compares
+them. Target: clearly above the blank control.
 """
 
 import argparse
@@ -36,7 +36,6 @@ from arc_helpers.trm import (
     ArcDataset,
     ArcSource,
     TrainConfig,
-    Trainer,
     TRMConfig,
     build_arc_dataset,
     count_parameters,
@@ -44,10 +43,10 @@ from arc_helpers.trm import (
     save_trm,
     score_segments,
     score_votes,
-    segment_flops,
     vote,
     write_votes,
 )
+from benchmarks.trm_arms import ARMS, TRAINERS, ask, build
 
 SCORED = "arcagi1/evaluation"
 PRESETS = {
@@ -83,7 +82,7 @@ def train(preset: dict, dataset: ArcDataset, options: argparse.Namespace, folder
     config = replace(preset["model"], conditioned_rows=1 + len(dataset.task_ids))
     device = choose_device().device
     torch.manual_seed(options.seed)
-    model = TRM(config.single_pass() if options.single_pass else config).to(device)
+    model = build(options.arm, config).to(device)
     source = ArcSource(dataset, **preset["source"])
     fixed = {"steps": None, "seconds": 60 * options.minutes, "seed": options.seed, "log_every": 100}
     settings = TrainConfig(**{**preset["train"], **fixed})
@@ -96,19 +95,16 @@ def train(preset: dict, dataset: ArcDataset, options: argparse.Namespace, folder
         print(json.dumps({name: round(metrics[name], 4) for name in shown}), flush=True)
 
     clock = time.process_time if device == "cpu" else time.monotonic
-    trainer = Trainer(model, source, settings, folder / "checkpoint.pt", report, clock=clock)
-    result = trainer.run()
-    mean_flops = segment_flops(model.config, source.tokens // source.pairs)
-    result["flops"] = result["examples"] * result["segments"] * mean_flops
-    return trainer.averaged, result
+    trainer = TRAINERS[options.arm](model, source, settings, folder / "checkpoint.pt", report, clock=clock)
+    return trainer.averaged, trainer.run()
 
 
-def evaluate(model: TRM, dataset: ArcDataset, preset: dict, folder: Path) -> dict:
+def evaluate(arm: str, model: TRM, dataset: ArcDataset, preset: dict, folder: Path) -> dict:
     """Vote, write a submission, and score the file; beside it the same without a task, and each segment alone."""
     views, layout = preset["views"], preset["source"]["layout"]
     how = {"layout": layout, "views": views, "colors": preset["source"]["augment"] == "colors"}
     how["batch_tokens"] = max(16384, preset["train"]["batch_tokens"])
-    predictions = predict(model, dataset, every_segment=True, **how)
+    predictions = ask(arm, model, dataset, every_segment=True, **how)
     blank = predict(model, dataset, blank=True, **how)
     labelled = [task for task in load_tasks(SCORED) if task.id in dataset.scored_ids]
     dataset.check_guard(labelled)
@@ -136,7 +132,7 @@ def evaluate(model: TRM, dataset: ArcDataset, preset: dict, folder: Path) -> dic
 
 def opened(folder: Path, options: argparse.Namespace) -> RunFolder:
     """The folder as this run's own. The same preset goes on in it, say with more minutes; another one is set aside."""
-    asked = {name: getattr(options, name) for name in ("preset", "single_pass", "seed")}
+    asked = {name: getattr(options, name) for name in ("preset", "arm", "seed")}
     own = RunFolder(folder, "trm_small_arc", asked, {"code": code_fingerprint()}, goes_on=True)
     if int(os.environ.get("RANK", 0)) == 0:
         verdict = own.open()
@@ -159,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=list(PRESETS), default="cpu")
     parser.add_argument("--minutes", type=float, help="training time: of CPU on one core, of the clock on a GPU")
-    parser.add_argument("--single_pass", action="store_true", help="train the control without recursion")
+    parser.add_argument("--arm", choices=ARMS, default="recursive", help="how it is trained and asked")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=str, help="keep the data set, the model and the submission here, and resume")
     options = parser.parse_args()
@@ -178,15 +174,15 @@ def main() -> None:
         processes, first = trainer_ranks()
         if not first:
             return
-        save_trm(model, folder / "model", dataset, steps=result["step"])
-        found = evaluate(model, dataset, preset, folder)
+        if options.arm != "convolution":  # a folder knows no such layer
+            save_trm(model, folder / "model", dataset, steps=result["step"])
+        found = evaluate(options.arm, model, dataset, preset, folder)
         own.finish()
     found |= {
-        "recursive": not options.single_pass,
+        "arm": options.arm,
         "parameters": sum(count_parameters(model).values()),
         "steps": result["step"],
         "examples": processes * result["examples"],
-        "training_flops": float(f"{processes * result['flops']:.3g}"),
         "train_exact_at_halt": round(result["exact_at_halt"], 4),
         "training_minutes": round(result["seconds"] / 60, 2),
         "processes": processes,

@@ -7,16 +7,20 @@ when each is held out in turn: their outputs are shown to every solver.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
 
-from arc_helpers.arc import Pair, choose_views, most_voted, same_grids
+from arc_helpers.arc import Pair, Transform, choose_views, most_voted, same_grids
 from arc_helpers.hybrid.feedback import Attempt, demonstration_parts, grid_to_feedback, tokens_to_grid
 from arc_helpers.hybrid.model import HybridError, HybridModel, Thought
 from arc_helpers.hybrid.questions import Question, as_batch, leave_one_out
+from arc_helpers.lm.memory import is_out_of_memory
 from arc_helpers.runs import Deadline
 
+Q = TypeVar("Q")
+R = TypeVar("R")
 RULES = ("last", "q", "votes")
 
 
@@ -53,8 +57,8 @@ def solve(
     demonstrations: hold out each demonstration first, and tell the language model what became of it. stop: end a row's
     loop where its answer repeats itself and the halting head says "right". told: tell the language model what each
     attempt changed; the control is muted. An attempt that is not finite is dropped, the loop goes on, and `log` gets a
-    line. deadline: looked at before every attempt; a question that comes after it has none. Raises HybridError where
-    attempts or views are < 1.
+    line; memory that runs out costs attempts (`within_memory`). deadline: looked at before every attempt; a question
+    that comes after it has none. Raises HybridError where attempts or views are < 1.
     """
     attempts = model.config.max_attempts if attempts is None else attempts
     for name, value in (("max_attempts", attempts), ("views", views), ("batch_size", batch_size)):
@@ -62,26 +66,56 @@ def solve(
             raise HybridError(f"{name} = {value}: must be >= 1")
     was_training = model.training
     model.eval()
-    found = []
     asked = [
         (question, view)
         for question in questions
         for view in choose_views(question.task_id, views, seed, demonstrations=len(question.demonstrations))
     ]
-    for i in range(0, len(asked), batch_size):
-        part = asked[i : i + batch_size]
+
+    def make(part: Sequence[tuple[Question, Transform]], attempts: int) -> list[Answer]:
         if deadline and deadline.passed:
-            found += [Answer(question.task_id, question.index, view.name, ()) for question, view in part]
-            continue
+            return [turned_back(question, view, ()) for question, view in part]
         seen = [question.seen(view) for question, view in part]
         notes, shares = zip(
             *(check_demonstrations(model, q) if demonstrations else ((), None) for q in seen), strict=True
         )
         histories = run_attempts(model, seen, attempts, notes, stop, told, log, deadline)
-        for (question, view), history, share in zip(part, histories, shares, strict=True):
-            back = tuple(replace(a, grid=None if a.grid is None else view.inverse.grid(a.grid)) for a in history)
-            found.append(Answer(question.task_id, question.index, view.name, back, share))
+        return [turned_back(*one, *made) for one, *made in zip(part, histories, shares, strict=True)]
+
+    found = within_memory(asked, batch_size, attempts, make, log)
     model.train(was_training)
+    return found
+
+
+def turned_back(
+    question: Question, view: Transform, history: Sequence[Attempt], consistency: float | None = None
+) -> Answer:
+    """Attempts in a view as an answer in the task's own orientation and colours."""
+    back = tuple(replace(a, grid=None if a.grid is None else view.inverse.grid(a.grid)) for a in history)
+    return Answer(question.task_id, question.index, view.name, back, consistency)
+
+
+def within_memory(
+    asked: Sequence[Q],
+    size: int,
+    attempts: int,
+    make: Callable[[Sequence[Q], int], list[R]],
+    log: Callable[[str], None] = print,
+) -> list[R]:
+    """make(part, attempts) of all that is asked, `size` at once.
+
+    Where memory runs out, half as many are asked at once from then on, and one alone makes half as many attempts;
+    `log` gets a line.
+    """
+    found: list[R] = []
+    while len(found) < len(asked):
+        try:
+            found += make(asked[len(found) :][:size], attempts)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or (size == 1 and attempts == 1):
+                raise
+            size, attempts = (size // 2, attempts) if size > 1 else (1, attempts // 2)
+            log(f"out of memory: {size} questions at once, {attempts} attempts")
     return found
 
 

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from arc_helpers.arc import Task, Transform, most_voted, same_grids
-from arc_helpers.hybrid.attempts import Answer, run_attempts
+from arc_helpers.hybrid.attempts import Answer, run_attempts, turned_back, within_memory
 from arc_helpers.hybrid.drafts import Drafts, drafted, without_last_demonstration
 from arc_helpers.hybrid.feedback import Attempt, encode_problem, tokens_to_grid
 from arc_helpers.hybrid.model import HybridModel
 from arc_helpers.hybrid.questions import Question, as_batch
 from arc_helpers.lm.gridlm import GridLMForCausalLM
 from arc_helpers.lm.loading import LoadedLM
-from arc_helpers.lm.memory import is_out_of_memory
 from arc_helpers.lm.prompt import TaskTooLong
 from arc_helpers.runs import NO_DEADLINE, Deadline
 from arc_helpers.ttt import Candidate, adapt_jointly, joint_config
@@ -82,9 +81,8 @@ def mend(
     """TRM's attempts at every test input in every view that it was drafted in, grids turned back.
 
     Each attempt is made from the one before, the first from the draft. told: the language model hears what each
-    changed. Where memory runs out, a batch has half as many questions from then on, and one question alone makes half
-    as many attempts; `log` gets a line. A question that does not fit (`fits`) is not answered, and told; what comes
-    after the deadline is not, either.
+    changed. Memory that runs out costs attempts (`within_memory`). A question that does not fit (`fits`) is not
+    answered, and told; what comes after the deadline is not, either.
     """
     rows = {task.id: row for row, task in enumerate(tasks, start=1)}
     asked = [question for task in tasks for question in drafted(task, drafts)]
@@ -94,24 +92,20 @@ def mend(
     kept, side = {question.task_id for question, _ in waiting}, model.config.canvas_side
     for task_id in dict.fromkeys(question.task_id for question in asked if question.task_id not in kept):
         log(f"{task_id}: not mended, it does not fit a canvas of {side} × {side} or {model.lm.max_len} tokens")
-    while waiting and not deadline.passed:
-        part = waiting[:batch_size]
+
+    def make(part: Sequence[tuple[Question, Transform]], attempts: int) -> list[Answer]:
         questions = [question for question, _ in part]
-        try:
-            if model.config.conditioning == "text":
-                histories = run_attempts(model, questions, attempts, stop=False, told=told, log=log, deadline=deadline)
-            else:
-                histories = [[attempt] for attempt in _one_attempt(model, questions, rows)]
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or (batch_size == 1 and attempts == 1):
-                raise
-            batch_size, attempts = (batch_size // 2, attempts) if batch_size > 1 else (1, attempts // 2)
-            log(f"out of memory: {batch_size} questions at once, {attempts} attempts")
-            continue
-        for (question, view), history in zip(part, histories, strict=True):
-            back = tuple(replace(a, grid=None if a.grid is None else view.inverse.grid(a.grid)) for a in history)
-            found[question.task_id, question.index].append(Answer(question.task_id, question.index, view.name, back))
-        waiting = waiting[len(part) :]
+        if deadline.passed:
+            histories: list[list[Attempt]] = [[] for _ in part]
+        elif model.config.conditioning == "text":
+            histories = run_attempts(model, questions, attempts, stop=False, told=told, log=log, deadline=deadline)
+        else:
+            histories = [[attempt] for attempt in _one_attempt(model, questions, rows)]
+        return [turned_back(*one, history) for one, history in zip(part, histories, strict=True)]
+
+    for answer in within_memory(waiting, batch_size, attempts, make, log):
+        if answer.attempts:
+            found[answer.task_id, answer.index].append(answer)
     return found
 
 

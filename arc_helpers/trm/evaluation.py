@@ -19,7 +19,14 @@ from arc_helpers.trm.checkpoint import Opened, open_trm
 from arc_helpers.trm.data import ArcDataset, Query, read_subset
 from arc_helpers.trm.evaluate import PassAtK, score_votes, vote, write_votes
 from arc_helpers.trm.official import is_official, official_tasks, open_dataset
-from arc_helpers.trm.prediction import Prediction, check_known, load_predictions, predict, save_predictions
+from arc_helpers.trm.prediction import (
+    Prediction,
+    check_canvas,
+    check_known,
+    load_predictions,
+    predict,
+    save_predictions,
+)
 
 SHOWN = (1, 2, 5, 100)
 
@@ -47,6 +54,7 @@ def evaluate_checkpoint(
     dataset = open_dataset(data)
     opened = open_trm(checkpoint, dataset, **changes)
     check_known(opened.model, dataset, dataset.scored_ids)
+    check_canvas(opened.model, dataset, opened.layout, dataset.queries)
     for note in opened.notes:
         say(note)
     if segments and segments != opened.model.config.halt_max_steps:
@@ -90,6 +98,7 @@ def _answer(
     model = opened.model.to(device)
     how: dict[str, Any] = {
         **{"layout": opened.layout, "colors": opened.colors, "batch_tokens": batch_tokens, "checkpoint": opened.name},
+        "log": say,
         **{"views": views or (8 if shared else most), "segments": segments or None},
     }
     queries: dict[str, list[Query]] = {}

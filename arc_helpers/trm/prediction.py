@@ -1,7 +1,8 @@
 """Answers to the queries of a data set: every query in several views, the answer after each segment turned back."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from arc_helpers.arc import Transform, as_grid, choose_views
+from arc_helpers.lm.memory import is_out_of_memory
 from arc_helpers.runs import NO_DEADLINE, Deadline, has_bfloat16
 from arc_helpers.runs.checkpoint import atomic_write_text
 from arc_helpers.trm.batch import Batch
@@ -59,17 +61,20 @@ def predict(
     checkpoint: str = "",
     seed: int = 0,
     deadline: Deadline = NO_DEADLINE,
+    log: Callable[[str], None] = print,
 ) -> list[Prediction]:
     """Answer the queries of a data set. No answer is read anywhere: there is none in a data set.
 
     views, segments: how many (None: the model's halt_max_steps; as published, all of them are run). colors: views
     with new colours, for a model that was trained with them. blank: give no task, the control. every_segment: keep
     what each segment says, not the last alone. deadline: looked at before every batch; what is answered until then
-    is given back. On a GPU products are in bfloat16 where it has that. Raises DatasetError for a task that the model
-    has no vector for.
+    is given back. Where memory runs out, half as many positions are computed at once from then on, and `log` gets a
+    line. On a GPU products are in bfloat16 where it has that. Raises DatasetError for a task that the model has no
+    vector for, and for a canvas that is not its own.
     """
     asked = dataset.queries if queries is None else queries
     check_known(model, dataset, [query.task_id for query in asked])
+    check_canvas(model, dataset, layout, asked)
     listed = model.config.conditioning == "identifier"
     shown = [
         (
@@ -84,12 +89,20 @@ def predict(
     kind = model.device.type
     faster = torch.autocast(kind, torch.bfloat16, enabled=kind != "cpu" and has_bfloat16(kind))
     model.eval()
-    for part in _parts(_questions(dataset, shown, layout), model.config.prefix_len, batch_tokens):
-        if deadline.passed:
-            break
-        batch = _batch(part, blank).to(model.device)
-        with faster:
-            answers = list(run_segments(model, batch, segments, every_segment))
+    waiting = deque(_parts(_questions(dataset, shown, layout), model.config.prefix_len, batch_tokens))
+    while waiting and not deadline.passed:
+        part = waiting.popleft()
+        try:
+            with faster:
+                answers = list(run_segments(model, _batch(part, blank).to(model.device), segments, every_segment))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or len(part) == 1:
+                raise
+            batch_tokens = len(part) * (model.config.prefix_len + len(part[0].tokens)) // 2
+            log(f"out of memory: {batch_tokens} positions at once")
+            left = [question for some in (part, *waiting) for question in some]
+            waiting = deque(_parts(left, model.config.prefix_len, batch_tokens))
+            continue
         for number, tokens, q in answers:
             for question, row, sure in zip(part, tokens, q, strict=True):
                 grid = _back(row, question.width, question.view)
@@ -173,6 +186,17 @@ def check_known(model: TRM, dataset: ArcDataset, task_ids: Sequence[str]) -> Non
             f"conditioned_rows = {model.config.conditioned_rows}: the data set has {needed} "
             f"{'tasks' if shared else 'identifiers'}, the blank one included; use the data set that it was trained on"
         )
+
+
+def check_canvas(model: TRM, dataset: ArcDataset, layout: str, queries: Sequence[Query]) -> None:
+    """Raise DatasetError, one line, where the mlp mixer's one canvas is not the one that a query gets."""
+    for query in queries if model.config.mixer == "mlp" else ():
+        cells = choose_canvas(layout, dataset.pairs[query.task_id], query.input).cells
+        if cells != model.config.canvas_cells:
+            raise DatasetError(
+                f"{query.task_id}: its {layout} canvas has {cells} cells, this TRM (mlp mixer) one of "
+                f"{model.config.canvas_cells}; use its own layout, or a TRM with attention"
+            )
 
 
 def save_predictions(path: Path, predictions: Sequence[Prediction]) -> None:

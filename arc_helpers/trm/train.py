@@ -132,9 +132,13 @@ class Trainer(TrainingLoop):
         with self.ranks.holding(self.net, not last):
             with torch.autocast(kind, self.half, enabled=self.config.autocast):
                 segment = self.net(carry.rows(rows), part)
-                loss, sums = segment_loss(segment, part.labels, self.model.config.loss)
+                loss, sums = self._loss(segment, part)
             self.scaler.scale(loss * (len(part) / len(batch))).backward()
         return segment, {**sums, "loss": loss.detach() * len(part)}
+
+    def _loss(self, segment: Segment, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """What a segment learns by, and sums over its rows."""
+        return segment_loss(segment, batch.labels, self.model.config.loss)
 
     def _update(self) -> None:
         """One step of all optimizers; in float16 it is left out where a gradient has overflowed."""

@@ -44,6 +44,7 @@ READ = {  # {source: (ids that are read, ids that are put aside)}
     "a13_comp": (4, 0),
     "a16_trm": (6, 0),
     "a17_mix": (4, 2),
+    "a18_five.jsonl": (3, 0),  # in the shape of Mini-ARC, made for this
     "ch3.json": (3, 0),
     "ch3_poisoned.json": (3, 0),
     "ch3_with_outputs.json": (3, 0),

@@ -177,6 +177,26 @@ def test_views_are_undone(make):
     assert np.array_equal(answer.attempts[0].grid, expected)
 
 
+def test_memory_that_runs_out_costs_questions_at_once_then_attempts(make, monkeypatch):
+    model, lines = make(), []
+    plain = model.think
+
+    def small(batch, states):
+        if len(batch) > 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        return plain(batch, states)
+
+    monkeypatch.setattr(model, "think", small)
+    again = solve(model, QUESTIONS, attempts=2, stop=False, batch_size=8, log=lines.append)
+    assert [a.task_id for a in again] == [q.task_id for q in QUESTIONS] and all(len(a.attempts) == 2 for a in again)
+    assert lines == [f"out of memory: {n} questions at once, 2 attempts" for n in (4, 2)]
+    monkeypatch.setattr(model, "next_states", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    assert all(len(answer.attempts) == 1 for answer in solve(model, QUESTIONS, attempts=3, stop=False, log=str))
+    monkeypatch.setattr(model, "think", lambda *_: (_ for _ in ()).throw(ValueError("another fault")))
+    with pytest.raises(ValueError, match="another fault"):
+        solve(model, QUESTIONS)
+
+
 @pytest.mark.parametrize("name", ["attempts", "views", "batch_size"])
 def test_none_is_refused(make, name):
     shown = {"attempts": "max_attempts"}.get(name, name)

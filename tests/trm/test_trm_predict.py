@@ -79,6 +79,26 @@ def test_what_was_answered_before_the_deadline_is_kept(dataset):
     assert predict(model, dataset, deadline=Deadline(0)) == []
 
 
+def test_memory_that_runs_out_costs_time_not_answers(dataset, monkeypatch):
+    model, lines, rows = model_for(dataset), [], []
+    whole, plain = predict(model, dataset, views=4), model.forward
+
+    def small(carry, batch):
+        rows.append(len(batch))
+        if len(batch) > 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        return plain(carry, batch)
+
+    monkeypatch.setattr(model, "forward", small)
+    again = predict(model, dataset, views=4, log=lines.append)
+    names = [sorted((p.task_id, p.index, p.view, str(p.grid)) for p in found) for found in (whole, again)]
+    assert names[0] == names[1] and max(rows) > 2 and rows[-1] <= 2
+    assert all(line.startswith("out of memory: ") and line.endswith(" positions at once") for line in lines) and lines
+    monkeypatch.setattr(model, "forward", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(MemoryError):
+        predict(model, dataset, views=2, log=str)
+
+
 def test_the_blank_control_is_given_no_task(dataset):
     oracle = Oracle(model_for(dataset).config)
     predict(oracle, dataset, views=8, blank=True)
@@ -122,3 +142,6 @@ def test_an_unknown_task_is_explained(dataset):
         predict(model_for(dataset), dataset, queries=[query])
     with pytest.raises(DatasetError, match="conditioned_rows = 4: the data set has 5 tasks, the blank one included"):
         predict(small_model(), dataset)
+    fixed = model_for(dataset, mixer="mlp", rope="none", canvas_cells=81)
+    with pytest.raises(DatasetError, match=r"its official canvas has 900 cells, this TRM \(mlp mixer\) one of 81; use"):
+        predict(fixed, dataset, layout="official")
