@@ -188,9 +188,10 @@ def table(solved: Sequence[dict[str, list[float]]]) -> dict:
     for arm in solved[0]:
         found[arm] = round(float(np.mean([sum(one[arm]) for one in solved])), 2)
         if arm != "recursive":
-            values = bootstrap([np.array(one[arm]) - np.array(one["recursive"]) for one in solved])
-            for end, value in zip(("", "_low", "_high"), values, strict=True):
-                found[f"{arm}_minus_recursive{end}"] = round(found["n"] * value, 2)
+            more = bootstrap([np.array(one[arm]) - np.array(one["recursive"]) for one in solved])
+            mean, low, high = (round(found["n"] * value, 2) for value in more)
+            found |= {f"{arm}_minus_recursive": mean, f"{arm}_minus_recursive_low": low}
+            found[f"{arm}_minus_recursive_high"] = high
     return found
 
 
