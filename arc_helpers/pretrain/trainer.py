@@ -66,7 +66,7 @@ class Pretrainer:
         processes: Processes | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self.clock = clock
+        self.clock, began = clock, clock()
         self.model, self.curriculum, self.config = model, Curriculum.of(source), config
         self.checkpoint, self.on_metrics, self.evaluate = checkpoint, on_metrics, evaluate
         self.processes = processes or Processes()
@@ -91,6 +91,7 @@ class Pretrainer:
         self.engine = self._engine() if config.engine else None
         if config.compile and self.engine is None:
             self._compile()
+        self.setting_up = clock() - began  # seconds that the next call of `run` counts: they are gone from its budget
 
     @property
     def averaged(self) -> Any:
@@ -112,7 +113,7 @@ class Pretrainer:
         last: dict[str, float] = {}
         losses: list[Tensor] = []
         looked = False  # whether `last` holds what `evaluate` says of this very model
-        began, before = self.clock(), self.seconds
+        began, before, self.setting_up = self.clock(), self.seconds + self.setting_up, 0.0
         window = _Window(began, self.tokens, self.flops)
         self.model.train()
         for batch in self._batches():

@@ -398,3 +398,19 @@ def test_tokens_are_counted_without_padding(prompt_form):
 def test_the_engine_refuses_packed_rows():
     with pytest.raises(ValueError, match="engine: it has no mask for packed documents"):
         PretrainConfig(engine=True, pack=True)
+
+
+def test_setting_up_is_time_that_the_training_has_not(mixture, monkeypatch):
+    """Compiling and the like take seconds of the same budget; what lies between setting up and training does not."""
+    now = [0.0]
+
+    def taking(seconds, function):
+        return lambda *given: now.__setitem__(0, now[0] + seconds) or function(*given)
+
+    monkeypatch.setattr("arc_helpers.pretrain.trainer.build_optimizers", taking(6, build_optimizers))
+    monkeypatch.setattr(Pretrainer, "_one_step", taking(1, Pretrainer._one_step))
+    config = dataclasses.replace(SIX, steps=None, seconds=10.0, warmup_steps=0)
+    trainer = Pretrainer(tiny_model(), mixture, config, clock=lambda: now[0])
+    now[0] += 1000  # somebody reads what the notebook says
+    found = trainer.run()
+    assert found["step"] == 4 and found["seconds"] == 10
