@@ -18,10 +18,16 @@ import time
 import numpy as np
 import torch
 
-from arc_helpers.lm.door import open_tokenizer
-from arc_helpers.memory.corpus import TextBatches, TextTokens, counter_losses, long_windows, train_tokenizer
+from arc_helpers.memory.corpus import (
+    TextBatches,
+    TextTokens,
+    by_position,
+    counter_losses,
+    long_windows,
+    text_losses,
+    text_tokens,
+)
 from arc_helpers.memory.grid import bootstrap
-from arc_helpers.memory.inner_loop import read
 from arc_helpers.memory.recipe import Recipe, train_memory
 from arc_helpers.texts import read_documents
 
@@ -47,12 +53,6 @@ def train(arm: str, tokens: TextTokens, batches: TextBatches, seed: int, o: argp
     return model, steps
 
 
-def losses(model, arm: str, texts: torch.Tensor) -> np.ndarray:
-    """Nats [n, T − 1]."""
-    with torch.no_grad():
-        return torch.cat([read(model, part, learn=arm == "ttt").nll for part in texts.split(8)]).cpu().numpy()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--corpus", default="installed", help="installed, a file or folder of texts, or a hub id")
@@ -69,7 +69,7 @@ def main() -> None:
     torch.set_num_threads(1)
     documents = read_documents(o.corpus)
     print(documents.report, flush=True)
-    tokens = TextTokens(open_tokenizer(o.tokenizer)) if o.tokenizer else train_tokenizer(documents.train)
+    tokens = text_tokens(o.tokenizer, documents.train)
     texts = long_windows(tokens, documents.test, o.length, o.texts)
     counted = counter_losses(texts, len(tokens))
     gains, found = [], {name: [] for name in (*ARMS, *counted)}
@@ -80,7 +80,7 @@ def main() -> None:
         for arm in ARMS if seed == 0 else ("ttt", "window"):  # full attention is a backdrop: one seed
             model, _ = train(arm, tokens, batches, seed, o)
             reach = model.config.reach or reach
-            by_arm[arm] = losses(model, arm, texts)
+            by_arm[arm] = text_losses(model, texts, learn=arm == "ttt")
         beyond = slice(reach, None)
         gain = (by_arm["window"] - by_arm["ttt"])[:, beyond].mean(axis=1)
         gains.append(gain)
@@ -90,7 +90,7 @@ def main() -> None:
         )
         for arm, nll in by_arm.items():
             found[arm].append(nll[:, beyond].mean())
-            places = ", ".join(f"{part.mean():.3f}" for part in np.array_split(nll.mean(axis=0), 8))
+            places = ", ".join(f"{mean:.3f}" for mean in by_position(nll, 8))
             print(f"  {arm:<7} by position: {places}", flush=True)
     for name, nll in counted.items():
         found[name].append(nll[:, reach:].mean())

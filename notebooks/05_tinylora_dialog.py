@@ -48,16 +48,16 @@ assert found or not subprocess.call([sys.executable, "-m", "pip", "install", "-q
 profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.yaml fills the rest
 model_dir: str = None  # meta-trained model to go on with from section 4; empty = the one trained here
 dataset: str = None  # your dialogues: a file or folder in any usual shape, or a hub id; empty = our persona dialogues
+corpus: str = None  # your texts: installed, a file, a folder or a hub id, read in section 9; empty = left out
 adapter: str = None  # the adapter that is kept: tinylora-13, tinylora, lora-xs or lora
 meta_seconds: float = None  # time of the meta-training; 0 = no limit
-learn_from: str = None  # whose turns the chat learns from: all, user or none
 
 # %% [markdown]
 # All others are in the next cell, which is folded: click it to open it. What a run used, and where each value came from, is
 # shown by the setup.
 
 # %% jupyter={"source_hidden": true} tags=["parameters"]
-seed: int = 0  # seed of weights, dialogues and adapters
+seed: int = 0  # seed of weights, dialogues, texts and adapters
 out_dir: str = None  # folder for what this run writes (default artifacts/05_tinylora_dialog)
 fresh: bool = False  # set an earlier run in out_dir aside, instead of going on with it
 model_size: str = None  # tiny, nano, small or 125m: the model that is meta-trained here
@@ -70,11 +70,13 @@ second_order: bool = None  # the outer gradient goes through the inner gradients
 meta_steps: int = None  # outer steps; 0 = no limit
 lm_dir: str = None  # an ordinary chat model that section 8 tunes on your dialogues; empty = left out
 lm_steps: int = None  # training steps of its adapter
-max_len: int = None  # longest dialogue, in tokens
+tokenizer: str = None  # folder of a tokenizer for corpus, any of Hugging Face's; empty = one is learned on corpus
+max_len: int = None  # longest dialogue, and a window of corpus, in tokens
 adapters: str = None  # adapters of the size table, separated by commas
 adapter_steps: int = None  # training steps of an adapter
 lr: float = None  # learning rate of the adapters
 texts: int = None  # test dialogues a measurement
+learn_from: str = None  # whose turns the chat learns from: all, user or none
 history: int = None  # last utterances that stand in every prompt of the chat
 
 # %% [markdown]
@@ -86,7 +88,7 @@ from dataclasses import replace
 import torch
 
 from arc_helpers import lm, memory, plot, runs
-from arc_helpers.texts import TextError, read_dialogs, split_dialogs
+from arc_helpers.texts import TextError, read_dialogs, read_documents, split_dialogs
 
 run = runs.start_notebook("05_tinylora_dialog", globals(), dtype="float32")
 config = run.config
@@ -156,6 +158,19 @@ fast = sum(w.numel() for w in model.fast_weights())
 print(f"{parameters / 1e3:.0f} K parameters, {fast / 1e3:.0f} K of them fast")
 print(f"reach of attention: {model.config.reach} tokens; facts lie at least {style.gap} back")
 assert set(model.config.layer_types) == {"sliding_attention"}
+
+# %% [markdown]
+# Texts of your own (`corpus`) are meta-trained on in section 9, by the same recipe. They are read here, so that what is wrong
+# with them is said before the work: split by document, written in any tokenizer, packed.
+
+# %%
+if config.corpus:
+    documents = read_documents(config.corpus)
+    words = memory.text_tokens(config.tokenizer, documents.train)
+    packed = memory.TextBatches(words, documents.train, config.max_len, config.train_batch, run.seed)
+    unread = memory.long_windows(words, documents.test, 2 * config.max_len, config.texts)  # [n, T]
+    print(documents.report)
+    print(f"a vocabulary of {len(words):,}, {len(packed.stream):,} tokens to learn from, {len(unread)} test windows")
 
 # %% [markdown]
 # ## 3 · Meta-training: learning to learn
@@ -464,6 +479,50 @@ else:
     print("left out: it takes lm_dir and dataset")
 
 # %% [markdown]
+# ## 9 · Your texts, any tokenizer
+#
+# Nothing in the recipe knows persona dialogues. With `corpus=my_texts` (text files, JSON lines, CSV, Parquet, a folder, a hub
+# id; `installed`: the documentation of Python and two packages) and, if you like, `tokenizer=models/smollm2-135m`, the
+# same model is meta-trained on them. Its rival is the window alone: the same model without an inner loop, for as long.
+
+# %%
+read_by = {}
+for name, inner in (("ttt", order), ("window", 0)) if config.corpus else ():
+    reader, _ = memory.train_memory(
+        words,
+        run.seed,
+        recipe,
+        order=inner,
+        objective=config.objective,
+        batches=packed,
+        checkpoint=run.out_dir / f"text_{name}.pt",
+        on_metrics=lambda m, name=name: m["step"] % 50 or print(f"{name}: step {m['step']}, loss {m['loss']:.3f}"),
+    )
+    read_by[name] = memory.text_losses(reader, unread, learn=name == "ttt")  # [n, T − 1]
+    memory.save_model(reader, words, run.out_dir / "text_model" / ("" if name == "ttt" else "static"))
+
+# %% [markdown]
+# Test documents, twice as long as anything in training, by position. Beside them counters that know nothing but the text so
+# far. What counts is the difference beyond the reach of attention, with its interval over the windows.
+
+# %%
+texts_found = {}
+if read_by:
+    lines = read_by | memory.counter_losses(unread, len(words))
+    curves = {name: memory.by_position(nll) for name, nll in lines.items()}
+    middles = [round((i + 0.5) * unread.shape[1] / 16) for i in range(16)]
+    picture = plot.plot_curve(middles, curves, "nats a token", xlabel="token of the text", title="Unread texts")
+    run.log.figure(picture, "texts_by_position")
+    gain = (read_by["window"] - read_by["ttt"])[:, reach:].mean(axis=1)
+    low, high = memory.bootstrap(gain, run.seed)
+    texts_found = {"gain": gain.mean(), "low": low, "high": high}
+    print(f"beyond token {reach} learning saves {gain.mean():.3f} nats a token (95 % interval {low:.3f} to {high:.3f})")
+    print(f"python -m arc_helpers run 06 text_model={run.out_dir / 'text_model'} corpus={config.corpus}")
+else:
+    print("left out: it takes corpus")
+picture if read_by else None
+
+# %% [markdown]
 # ## Results
 
 # %%
@@ -477,6 +536,7 @@ summary = run.log.close(
     remembered=remembered,
     adapter_folder=str(folder),
     **{f"lm_{name}": round(value, 4) for name, value in sft.items()},
+    **{f"texts_{name}": round(float(value), 4) for name, value in texts_found.items()},
     **{f"recall_{name.replace('-', '_')}": round(float(row["recall"]), 4) for name, row in best.items()},
     **{
         f"{name.replace(' ', '_')}_{k.split()[1]}": round(float(v), 4)

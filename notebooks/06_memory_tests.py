@@ -66,6 +66,8 @@ grid: bool = None  # the full grid: every combination, instead of one plane at a
 repeats: str = None  # times a fact is told, separated by commas
 lrs: str = None  # factors of the inner learning rates, separated by commas
 max_len: int = None  # longest text, in tokens; a longer one loses its beginning; 0 = no limit
+corpus: str = None  # texts of section 6: installed, a file, a folder or a hub id; empty = Python's reference
+text_model: str = None  # model that reads them, with its tokenizer: what 05 makes of corpus; empty = model_dir
 prose_tokens: int = None  # tokens of a natural text
 mqar_steps: int = None  # meta-training steps on associative recall; 0 = leave it out
 
@@ -73,10 +75,10 @@ mqar_steps: int = None  # meta-training steps on associative recall; 0 = leave i
 # ## Setup
 
 # %%
-import numpy as np
 import torch
 
 from arc_helpers import arc, memory, plot, runs
+from arc_helpers.texts import INSTALLED
 
 run = runs.start_notebook("06_memory_tests", globals(), dtype="float32")
 config = run.config
@@ -99,9 +101,10 @@ run.log.figure(picture, "conversation")
 picture
 
 # %% [markdown]
-# Does it *remember*, or has it only got used to such talk? That takes tests, and something to compare with. Two twins lie in the same folder, of the same size, trained on the same texts: `static` for as many steps without the
-# inner loop, which shows what learning at test time is worth to a model that was not trained for it, and `full` with
-# full attention, a model that can look everything up; it needs 2.5 times as many steps until it does.
+# Does it *remember*, or has it only got used to such talk? That takes tests, and something to compare with. Two twins lie
+# in the same folder, of the same size, trained on the same texts: `static` for as many steps without the inner loop,
+# which shows what learning at test time is worth to a model that was not trained for it, and `full` with full attention,
+# a model that can look everything up; it needs 2.5 times as many steps until it does.
 
 # %%
 models = {"base": model}
@@ -291,6 +294,7 @@ picture
 # Every number of the grid can be looked at in this way. `swapped` and `irrelevant` are the controls: where facts are
 # swapped, the true answer should be *less* likely than before (`pre`).
 
+
 # %%
 def heat(field):
     table = {field: plane("gap", "facts", field)}
@@ -347,50 +351,64 @@ for row in compared:
 # %% [markdown]
 # ## 6 · Where nothing has to be remembered
 #
-# Python's own language reference, 460 KB of English that every Python brings along. The model has never seen prose:
-# learning adapts to it, which is useful and is *not* memory. The curve says how the loss falls along a text, and beside it
-# what plain counting does, that knows nothing but the text so far: how often each token came, and what followed the
-# token before. A model that was never trained on prose has to be compared with these, not with itself switched off.
+# Python's own language reference, 460 KB of English that every Python brings along, or the test documents of your `corpus`.
+# The model has never seen prose: learning adapts to it, which is useful and is *not* memory. With `text_model` one reads that
+# was meta-trained on such texts, in its own tokenizer (notebook 05 makes it).
 
 # %%
-prose = memory.prose_ids(tokens)
+reader, twin, words = model, models.get("static"), tokens
+if config.text_model:
+    text_folder = runs.resolve_path(config.text_model)
+    reader, words = memory.load_model(text_folder), memory.text_tokens(text_folder)
+    twin = memory.load_model(text_folder / "static") if (text_folder / "static").is_dir() else None
+prose = memory.prose_texts(config.corpus or (config.text_model and INSTALLED))
 n = config.prose_tokens
-pages = torch.tensor([prose[i * n : (i + 1) * n] for i in range(min(8, len(prose) // n))])  # [pages, n]
-curves = {
-    "learning off": memory.position_losses(model, pages, learn=False),
-    "learning on": memory.position_losses(model, pages),
+pages = memory.long_windows(words, prose, n, 8)  # [pages, n]
+
+# %% [markdown]
+# The curve says how the loss falls along a text, and beside it what plain counting does, that knows nothing but the text so
+# far: how often each token came, and what followed the token before. A model that was never trained on prose has to be
+# compared with these, not with itself switched off; one that was, with its twin without an inner loop.
+
+# %%
+losses = {
+    "learning off": memory.text_losses(reader, pages, learn=False),
+    "learning on": memory.text_losses(reader, pages),
 }
-if "static" in models:
-    curves["static twin, learning on"] = memory.position_losses(models["static"], pages)
-counted = memory.counter_losses(pages, len(tokens))
-bins = len(curves["learning on"])
-for name, nll in counted.items():
-    curves[f"{name} counter"] = np.array([part.mean() for part in np.array_split(nll.mean(axis=0), bins)])
-middles = [round((i + 0.5) * n / len(curves["learning on"])) for i in range(len(curves["learning on"]))]
-picture = plot.plot_curve(middles, curves, "nats a token", xlabel="token of the text", title="English prose")
+if twin is not None:
+    losses |= {
+        f"static twin, learning {how}": memory.text_losses(twin, pages, learn=how == "on") for how in ("off", "on")
+    }
+counted = memory.counter_losses(pages, len(words))
+losses |= {f"{name} counter": nll for name, nll in counted.items()}
+curves = {name: memory.by_position(nll) for name, nll in losses.items()}
+middles = [round((i + 0.5) * n / 16) for i in range(16)]
+picture = plot.plot_curve(middles, curves, "nats a token", xlabel="token of the text", title="Prose")
 run.log.figure(picture, "prose_by_position")
 picture
 
 # %% [markdown]
-# Better by many percent, nothing was remembered that anybody asked for, and counting pairs does it better still. This is
-# why section 2 has five memories. (A model that is meta-trained on real text: `make bench NAME=text_memory`.)
+# The shipped model gets better by many percent, nothing was remembered that anybody asked for, and counting pairs does it
+# better still. This is why section 2 has five memories. (Three seeds of a model that is meta-trained on real text:
+# `make bench NAME=text_memory`.)
 
 # %%
-prose_off, prose_on = curves["learning off"].mean(), curves["learning on"].mean()
+prose_off, prose_on = losses["learning off"].mean(), losses["learning on"].mean()
 prose_percent = 100 * (1 - prose_on / prose_off)
-print(f"prose: {prose_off:.3f} → {prose_on:.3f} nats a token ({prose_percent:.1f} %), {len(pages)} texts")
-for name, nll in counted.items():
-    print(f"{name} counter: {nll.mean():.3f}")
+print(f"{len(pages)} texts of {n} tokens, learning lowers the loss by {prose_percent:.1f} %; nats a token:")
+for name, nll in losses.items():
+    print(f"  {name}: {nll.mean():.3f}")
 
 # %% [markdown]
-# **A needle in prose.** One fact, then prose instead of small talk, then the question. The paper's own models find
-# 3–6 % of such needles at 128,000 tokens, and its authors say that compression is their strength, not lossless recall.
+# **A needle in prose.** One fact, then Python's language reference instead of small talk, then the question. The paper's
+# own models find 3–6 % of such needles at 128,000 tokens, and its authors say that compression is their strength, not
+# lossless recall.
 
 # %%
-needles = {}
+needles, haystack = {}, tokens.ids(memory.prose_texts()[0])
 for gap in (min(200, n), n):
     hay = memory.PersonaDialogs(tokens, memory.Style(facts=1, words="known", gap=gap), 10**6 + run.seed)
-    probes = memory.probe_texts(hay, config.texts, prose=prose)
+    probes = memory.probe_texts(hay, config.texts, prose=haystack)
     found_needles = memory.answer_scores(model, probes)
     needles[gap] = found_needles.recalled / found_needles.answers.sum()
     print(f"{gap} tokens of prose later: {found_needles.recalled} of {found_needles.answers.sum()} needles found")

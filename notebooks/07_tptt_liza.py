@@ -50,7 +50,7 @@ assert found or not subprocess.call([sys.executable, "-m", "pip", "install", "-q
 # %% tags=["main-parameters"]
 profile: str = "laptop"  # tiny, laptop, gpu or kaggle: which configs/<profile>.yaml fills the rest
 model_dir: str = None  # Llama or Qwen2 folder; empty = a small text model made on the spot
-dataset: str = None  # stdlib, arc, offline (both), a .jsonl or .txt file, a folder of them, or a hub id
+dataset: str = None  # stdlib, arc, offline (both), or texts of yours: a file, a folder, a hub id
 operator_modes: str = None  # LiZA modes to train, separated by commas, such as delta_rule,delta_product
 steps: int = None  # optimizer steps of an arm
 num_seeds: int = None  # seeds of the comparison; intervals need 2, claims 3
@@ -99,7 +99,8 @@ modes = [mode.strip() for mode in config.operator_modes.split(",")]
 #
 # Every Python brings 1.3 MB of documentation along: help topics and docstrings. ARC-AGI-1's training tasks, written out as
 # text, are the second half (the one of them that repeats an evaluation task is left out). One document in ten, by the
-# checksum of its name, is kept for evaluation.
+# checksum of its name, is kept for evaluation. Texts of your own (`dataset`: text, JSON lines, CSV, Parquet, a folder, a hub
+# id) are split in the same way, and are a third kind of text in the comparison.
 
 # %%
 documents = liza.load_documents(config.dataset, config.n)
@@ -258,12 +259,14 @@ if config.quantization == "none":
 arms = [liza.CONTROL, *modes]
 training = {"steps": config.steps, "batch_size": config.batch_size, "lr": config.lr, "max_length": config.max_length}
 schedule = {"mag_final": config.mag_final, "transition_step": config.transition_step}
-kinds = {"text": "stdlib", "ARC": "arc"}
-held_out = {  # kind → [eval_windows, eval_length]
-    kind: liza.windows(liza.held_out_documents(name), tokenizer, config.eval_length, config.eval_windows)
-    for kind, name in kinds.items()
-}
+kinds, held_out = {"text": "stdlib", "ARC": "arc"}, {}
+if config.dataset not in ("stdlib", "arc", "offline"):
+    kinds["yours"] = config.dataset
+for kind, name in kinds.items():  # kind → [eval_windows, eval_length]
+    texts = liza.held_out_documents(name)
+    held_out[kind] = liza.windows(texts, tokenizer, config.eval_length, config.eval_windows)
 print({kind: tuple(rows.shape) for kind, rows in held_out.items()})
+
 
 # %%
 def run_arm(arm, arm_seed):
@@ -336,6 +339,7 @@ plot.explore_pictures(draws)
 # %% [markdown]
 # One curve proves nothing. For each seed the arm is compared with LoRA alone, on the same windows; the interval is Student's
 # over the seeds. Below 0, LiZA is better. With fewer than three seeds it is there to show how, not to claim.
+
 
 # %%
 def verdict(interval):
@@ -508,5 +512,5 @@ summary
 # - `mag_final=0.1` or `transition_step=1`: does the slow start matter?
 # - `window=32`: the smaller the window, the more has to come from LiZA's state.
 # - `operator_modes="delta_rule,delta_rule_kv,delta_product_r"`: the other modes that the repair covers.
-# - `dataset="path/to/prompts.jsonl"`: your own text, one `{"text": …}` a line.
+# - `dataset="path/to/texts"`: your own, a folder of text files, or one `{"text": …}` a line.
 # - `make bench NAME=liza_context`: section 5 with more seeds and windows.

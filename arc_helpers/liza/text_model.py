@@ -19,6 +19,7 @@ from arc_helpers.liza.repair import LizaError
 from arc_helpers.liza.text import load_documents
 from arc_helpers.lm.door import open_tokenizer, without_progress_bars
 from arc_helpers.runs import atomic_write_json, choose_device, progress, replacing_folder
+from arc_helpers.texts import TextError, cut_windows
 
 FAMILIES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}
 END = "<|endoftext|>"
@@ -43,7 +44,7 @@ def make_text_model(
 ) -> Path:
     """Train a model on `dataset` in windows of `length` tokens, save it as a Hugging Face folder, return the folder.
 
-    A folder made with the same arguments is used again. steps=0 leaves it random. Raises LizaError, one line.
+    A folder made with the same arguments is used again. steps=0 leaves it random. Raises LizaError or TextError, one line.
     """
     recipe = {name: value for name, value in locals().items() if name != "folder"}
     folder = Path(folder)
@@ -88,19 +89,9 @@ def token_stream(documents: list[str], tokenizer) -> Tensor:
 
 
 def windows(documents: list[str], tokenizer, length: int, count: int) -> Tensor:
-    """At most `count` windows [n, length] of one document each, from different documents as long as there are any.
-
-    Raises LizaError, one line, where no document is long enough.
-    """
-    rows = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in documents]
-    pieces = [[row[i : i + length] for i in range(0, len(row) - length + 1, length)] for row in rows]
-    depth = max(map(len, pieces), default=0)
-    in_turn = [piece[i] for i in range(depth) for piece in pieces if i < len(piece)]
-    if not in_turn:
-        raise LizaError(
-            f"windows of {length} tokens: the longest of {len(rows)} documents has {max(map(len, rows), default=0)}"
-        )
-    return torch.tensor(in_turn[:count])
+    """At most `count` windows [n, length] of documents, as `texts.cut_windows` chooses them. Raises TextError."""
+    rows = tokenizer(documents, add_special_tokens=False)["input_ids"]
+    return torch.tensor(cut_windows(rows, length, count, tokenizer.eos_token_id))
 
 
 def _tokenizer(documents: list[str], vocab: int, folder: Path) -> PreTrainedTokenizerFast:
@@ -115,6 +106,8 @@ def _tokenizer(documents: list[str], vocab: int, folder: Path) -> PreTrainedToke
 
 def _train(model, stream: Tensor, length: int, steps: int, batch: int, lr: float, seed: int) -> float:
     """Muon for the layers' matrices, AdamW for the rest, one cycle; returns the mean loss of the last 20 steps."""
+    if len(stream) <= length:
+        raise TextError(f"the texts have {len(stream):,} tokens together: too small for windows of {length:,}")
     generator = torch.Generator().manual_seed(seed)
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and ".layers." in name]
     rest = [p for name, p in model.named_parameters() if not (p.ndim == 2 and ".layers." in name)]

@@ -2,14 +2,19 @@
 
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from arc_helpers.lm.door import open_tokenizer
+from arc_helpers.memory.inner_loop import read
 from arc_helpers.memory.meta import Batch
-from arc_helpers.texts import TextError
+from arc_helpers.memory.model import TTTForCausalLM
+from arc_helpers.memory.tokens import DialogTokens
+from arc_helpers.texts import TextError, cut_windows, python_topics, read_documents
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -48,6 +53,14 @@ def train_tokenizer(documents: Sequence[str], vocab: int = 512) -> TextTokens:
     return TextTokens(PreTrainedTokenizerFast(tokenizer_object=trainer._tokenizer, eos_token=END, pad_token=END))
 
 
+def text_tokens(folder: str | Path | None, documents: Sequence[str] = ()) -> TextTokens:
+    """The tokenizer of a folder; where none is named, a byte-level one that is learned on documents.
+
+    Raises TextError or lm.ModelError, one line, for a folder without a tokenizer, or one without an end token.
+    """
+    return TextTokens(open_tokenizer(folder)) if folder else train_tokenizer(documents)
+
+
 class TextBatches:
     """step → Batch of `rows` windows of `length` tokens, drawn from all documents in one row, an end token behind each.
 
@@ -58,7 +71,9 @@ class TextBatches:
         encoded = (np.array([*tokens.ids(text), tokens.end]) for text in documents)
         self.stream = torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.int64), *encoded]))
         if len(self.stream) < length:
-            raise TextError(f"corpus: has {len(self.stream)} tokens: too small for one window of {length}")
+            raise TextError(
+                f"the texts have {len(self.stream):,} tokens together: too small for one window of {length:,}"
+            )
         self.length, self.rows, self.seed = length, rows, seed
 
     def __call__(self, step: int) -> Batch:
@@ -67,18 +82,26 @@ class TextBatches:
         return Batch(self.stream[starts + torch.arange(self.length)])
 
 
-def long_windows(tokens: TextTokens, documents: Sequence[str], length: int, count: int) -> Tensor:
-    """At most `count` windows [n, length], each from the beginning of a document of its own or of a part of one.
+def long_windows(tokens: TextTokens | DialogTokens, documents: Sequence[str], length: int, count: int) -> Tensor:
+    """At most `count` windows [n, length] of documents, as `texts.cut_windows` chooses them. Raises TextError."""
+    return torch.tensor(cut_windows([tokens.ids(text) for text in documents], length, count, tokens.end))
 
-    Windows of different documents come first. Raises TextError where no document is as long.
-    """
-    rows = [tokens.ids(text) for text in documents]
-    pieces = [[row[i : i + length] for i in range(0, len(row) - length + 1, length)] for row in rows]
-    in_turn = [piece[i] for i in range(max(map(len, pieces), default=0)) for piece in pieces if i < len(piece)]
-    if not in_turn:
-        longest = max(map(len, rows), default=0)
-        raise TextError(f"corpus: its longest test document has {longest} tokens: too small for a window of {length}")
-    return torch.tensor(in_turn[:count])
+
+@torch.no_grad()
+def text_losses(model: TTTForCausalLM, windows: Tensor, *, learn: bool = True, rows: int = 8) -> np.ndarray:
+    """Nats [n, T − 1] of each token of windows [n, T] given those before it, `rows` windows at a time."""
+    parts = [read(model, part, learn=learn).nll for part in windows.to(model.device).split(rows)]
+    return torch.cat(parts).cpu().numpy()
+
+
+def by_position(nll: np.ndarray, bins: int = 16) -> np.ndarray:
+    """Means [bins] of nats [n, T] over texts and equal parts of their positions."""
+    return np.array([part.mean() for part in np.array_split(nll.mean(axis=0), bins)])
+
+
+def prose_texts(corpus: str | Path | None = None) -> list[str]:
+    """The test documents of a corpus; None: Python's language reference, as one text (PSF licence)."""
+    return read_documents(corpus).test if corpus else ["\n\n".join(text for _, text in python_topics())]
 
 
 def counter_losses(ids: Tensor, vocab: int) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from arc_helpers.lm.door import without_progress_bars
+from arc_helpers.memory.corpus import TextTokens
 from arc_helpers.memory.model import TTTForCausalLM
 from arc_helpers.memory.tokens import DialogTokens
 from arc_helpers.runs import replacing_folder
@@ -12,7 +13,7 @@ from arc_helpers.runs import replacing_folder
 
 def save_model(
     model: TTTForCausalLM,
-    tokens: DialogTokens,
+    tokens: DialogTokens | TextTokens,
     folder: str | Path,
     card: str = "",
     dtype: torch.dtype = torch.float16,

@@ -18,7 +18,6 @@ import torch
 from arc_helpers.memory.inner_loop import read
 from arc_helpers.memory.model import TTTForCausalLM
 from arc_helpers.memory.persona import ME, Encoded, PersonaDialogs, Turn, pad
-from arc_helpers.memory.tokens import DialogTokens
 
 CONDITIONS = ("true", "off", "swapped", "irrelevant", "shuffled")
 
@@ -158,24 +157,3 @@ def perturbation(model: TTTForCausalLM, ids: torch.Tensor, at: int, query: int) 
     changed[0, at] = (changed[0, at] + 1) % model.config.vocab_size
     before, after = (read(model, text, learn=False).nll[0, query - 1] for text in (ids, changed))
     return (before - after).abs().item()
-
-
-@torch.no_grad()
-def position_losses(
-    model: TTTForCausalLM, ids: torch.Tensor, *, learn: bool = True, lr_scale: float = 1.0, bins: int = 16
-) -> np.ndarray:
-    """Mean loss in nats, [bins], of the tokens of ids [n, T] in equal parts of their positions."""
-    nll = read(model, ids, learn=learn, lr_scale=lr_scale).nll.mean(dim=0).cpu().numpy()
-    return np.array([part.mean() for part in np.array_split(nll, bins)])
-
-
-def prose_ids(tokens: DialogTokens, most: int | None = None) -> list[int]:
-    """English prose that every Python brings along, the language reference (PSF licence), as token ids."""
-    from pydoc_data.topics import topics
-
-    ids: list[int] = []
-    for name in sorted(topics):
-        ids += tokens.ids(topics[name])
-        if most and len(ids) >= most:
-            return ids[:most]
-    return ids

@@ -298,14 +298,13 @@ class TpttLizaKnobs(Knobs):
     """07_tptt_liza: LiZA beside every attention, repaired, compared with LoRA alone."""
 
     inputs = ("model_dir", "dataset")
+    reader = "arc_helpers.texts.check:documents"
     kept = "the text model made on the spot"
 
     model_dir: Text = Field(description="Llama or Qwen2 folder; empty = a small text model made on the spot")
     base_hidden: int = Field(ge=64, multiple_of=64, description="width of the model made on the spot")
     base_steps: int = Field(ge=0, description="training steps of the model made on the spot")
-    dataset: str = Field(
-        min_length=1, description="stdlib, arc, offline (both), a .jsonl or .txt file, a folder, a hub id"
-    )
+    dataset: str = Field(min_length=1, description="stdlib, arc, offline (both), or texts: a file, a folder, a hub id")
     n: Limit = Field(description="most training documents; 0 = all")
     operator_modes: str = Field(min_length=1, description="LiZA modes to train, separated by commas")
     quantization: Quantization = Field(description="how the base model is loaded")
@@ -328,7 +327,8 @@ class TpttLizaKnobs(Knobs):
 class TinyloraDialogKnobs(Knobs):
     """05_tinylora_dialog: meta-training, adapters for dialogues, chat."""
 
-    inputs = ("model_dir", "dataset", "lm_dir")
+    inputs = ("model_dir", "dataset", "lm_dir", "corpus", "tokenizer")
+    reader = "arc_helpers.texts.check:own_texts"
     may_change = frozenset({"meta_steps", "meta_seconds"})
     kept = "the last checkpoint of its meta-training"
 
@@ -345,7 +345,9 @@ class TinyloraDialogKnobs(Knobs):
     dataset: Text = Field(description="dialogues: a file, a folder, a hub id; empty = our persona dialogues")
     lm_dir: Text = Field(description="an ordinary chat model that is tuned on them, too; empty = left out")
     lm_steps: Positive = Field(description="training steps of its adapter")
-    max_len: int = Field(ge=16, description="longest dialogue, in tokens")
+    corpus: Text = Field(description="texts to meta-train on: installed, a file, a folder, a hub id; empty = left out")
+    tokenizer: Text = Field(description="folder of the tokenizer that reads them; empty = one is learned on them")
+    max_len: int = Field(ge=16, description="longest dialogue, and a window of texts, in tokens")
     adapter: Literal["tinylora-13", "tinylora", "lora-xs", "lora"] = Field(description="the adapter that is kept")
     adapters: str = Field(min_length=1, description="adapters of the size table, separated by commas")
     adapter_steps: Positive = Field(description="training steps of an adapter")
@@ -358,7 +360,8 @@ class TinyloraDialogKnobs(Knobs):
 class MemoryTestsKnobs(Knobs):
     """06_memory_tests: is it memory?"""
 
-    inputs = ("model_dir", "adapter_path")
+    inputs = ("model_dir", "adapter_path", "text_model", "corpus")
+    reader = "arc_helpers.texts.check:own_texts"
 
     model_dir: str = Field(min_length=1, description="folder of the meta-trained model")
     adapter_path: Text = Field(description="PEFT folder or .pth of an adapter; empty = one is trained here")
@@ -371,6 +374,8 @@ class MemoryTestsKnobs(Knobs):
     lrs: str = Field(min_length=1, description="factors of the inner learning rates, separated by commas")
     seeds: Positive = Field(description="sets of dialogues a cell")
     max_len: Limit = Field(description="longest text, in tokens; a longer one loses its beginning; 0 = no limit")
+    corpus: Text = Field(description="texts of section 6: installed, a file, a folder; empty = Python's reference")
+    text_model: Text = Field(description="model that reads them, with its tokenizer (05 makes one); empty = model_dir")
     prose_tokens: int = Field(ge=256, description="tokens of a natural text")
     mqar_steps: int = Field(ge=0, description="meta-training steps on associative recall; 0 = leave it out")
 

@@ -1,7 +1,15 @@
 """Texts of users: records of any file, dialogues out of them, documents to read. No models, no torch."""
 
 from arc_helpers.texts.dialogs import DialogSet, as_messages, check_messages, read_dialogs, split_dialogs
-from arc_helpers.texts.documents import INSTALLED, Documents, read_documents
+from arc_helpers.texts.documents import (
+    INSTALLED,
+    Documents,
+    cut_windows,
+    docstrings,
+    library_modules,
+    python_topics,
+    read_documents,
+)
 from arc_helpers.texts.records import Record, TextError, read_records, read_text
 
 __all__ = [
@@ -12,6 +20,10 @@ __all__ = [
     "TextError",
     "as_messages",
     "check_messages",
+    "cut_windows",
+    "docstrings",
+    "library_modules",
+    "python_topics",
     "read_dialogs",
     "read_documents",
     "read_records",

@@ -5,7 +5,7 @@ import ast
 import importlib.util
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +15,8 @@ from arc_helpers.texts.records import TextError, read_records
 INSTALLED = "installed"  # the name of the texts that need no network
 PACKAGES = ("numpy", "matplotlib")  # of these the docstrings; the suite needs both anyway
 LONG, PART = 60_000, 20_000  # characters: a text longer than the first is cut into parts of about the second
-COLUMNS = ("text", "content", "document", "body")
+COLUMNS = ("text", "content", "document", "body", "prompt")
+LEAST = 500  # characters of docstrings that are read as a text
 PARTS = ("train", "held_out", "test")
 
 
@@ -52,11 +53,26 @@ def read_documents(source: str | Path = INSTALLED, one_in: int = 10) -> Document
         place = zlib.crc32(text.encode("utf-8", "replace")) % one_in
         parts["held_out" if place == 0 else "test" if place == 1 else "train"].append(text)
     if len(texts) < 3 or not parts["train"]:
-        raise TextError(f"corpus = {source}: holds {len(texts)} documents; at least 3 are needed, one for each part")
+        raise TextError(f"{source}: holds {len(texts)} documents; at least 3 are needed, one for each part")
     for name in ("held_out", "test"):  # of a handful of documents the checksums may leave a part empty
         if not parts[name]:
             parts[name].append(parts["train"].pop())
     return Documents(**parts, sources=lines)
+
+
+def cut_windows(rows: Sequence[Sequence[int]], length: int, count: int, end: int) -> list[list[int]]:
+    """At most `count` windows of `length` token ids, of documents as ids: each from the beginning of one, or of a part.
+
+    Windows of different documents come first. Where no document is as long, they are cut from all in one row, the id
+    `end` behind each. Raises TextError where all together are shorter than one window.
+    """
+    if max(map(len, rows), default=0) < length:
+        rows = [[token for row in rows for token in (*row, end)]]
+    pieces = [[list(row[i : i + length]) for i in range(0, len(row) - length + 1, length)] for row in rows]
+    in_turn = [piece[i] for i in range(max(map(len, pieces))) for piece in pieces if i < len(piece)]
+    if not in_turn:
+        raise TextError(f"the texts have {len(rows[0]):,} tokens together: too small for one window of {length:,}")
+    return in_turn[:count]
 
 
 def _read(source: str | Path) -> tuple[list[str], tuple[str, ...]]:
@@ -69,7 +85,7 @@ def _read(source: str | Path) -> tuple[list[str], tuple[str, ...]]:
         else:
             texts += _parts(found)
     if not texts:
-        raise TextError(f"corpus = {source}: holds no text" + (f" ({bad[0]})" if bad else ""))
+        raise TextError(f"{source}: holds no text" + (f" ({bad[0]})" if bad else ""))
     if bad:
         notes.append(f"{len(bad):,} rows without a text are left out, the first: {bad[0]}")
     return texts, (f"{source}: of the user", *notes)
@@ -93,31 +109,40 @@ def _text_of(row: object) -> str | None:
     return next((row[name] for name in COLUMNS if isinstance(row.get(name), str)), None)
 
 
-def _installed() -> Iterator[str]:
+def python_topics() -> list[tuple[str, str]]:
+    """(name, text) of the help topics that every Python brings along: its language reference (PSF-2.0)."""
     from pydoc_data.topics import topics
 
-    yield from (topics[name] for name in sorted(topics))
-    yield from _docstrings(Path(os.__file__).parent.glob("*.py"))
+    return sorted(topics.items())
+
+
+def library_modules() -> list[Path]:
+    """The modules of Python's own library, those in packages left out."""
+    return sorted(Path(os.__file__).parent.glob("*.py"))
+
+
+def _installed() -> Iterator[str]:
+    yield from (text for _, text in python_topics())
+    modules = [path for path in library_modules() if "test" not in path.name.lower()]
     for name in PACKAGES:
         spec = importlib.util.find_spec(name)
-        if spec and spec.submodule_search_locations:
-            yield from _docstrings(Path(spec.submodule_search_locations[0]).rglob("*.py"))
+        for root in map(Path, (spec and spec.submodule_search_locations) or ()):
+            found = sorted(root.rglob("*.py"))
+            modules += [path for path in found if "test" not in str(path.relative_to(root)).lower()]
+    yield from (text for _, text in docstrings(modules) if len(text) > LEAST)
 
 
-def _docstrings(paths) -> Iterator[str]:
-    """One document a module: its docstrings, where they are long enough to be read as a text."""
+def docstrings(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    """One document a module that has any: its docstrings."""
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    for path in sorted(paths):
-        if "test" in str(path).lower():
-            continue
+    for path in paths:
         try:
             tree = ast.parse(path.read_text(encoding="utf-8"))
         except (SyntaxError, UnicodeDecodeError, OSError):  # a package's own broken or foreign file is no text of ours
             continue
         strings = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, kinds)]
-        text = "\n\n".join(filter(None, strings))
-        if len(text) > 500:
-            yield text
+        if any(strings):
+            yield path, "\n\n".join(filter(None, strings))
 
 
 def _licences() -> Iterator[str]:

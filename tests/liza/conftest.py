@@ -1,5 +1,7 @@
 """Tiny random models with adapters that are not zero, made once."""
 
+import json
+
 import pytest
 import torch
 from liza_models import stir
@@ -15,9 +17,9 @@ def _one_thread():
 
 @pytest.fixture(scope="session")
 def text_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "words.txt"
+    path = tmp_path_factory.mktemp("text") / "words.jsonl"
     words = [f"the {noun} of {other} returns a {noun}" for noun in ("list", "dict", "str") for other in ("key", "item")]
-    path.write_text("\n".join(words * 4))
+    path.write_text("".join(json.dumps({"text": f"{i}: " + "\n".join(words)}) + "\n" for i in range(6)))
     return path
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from arc_helpers import arc, liza
 from arc_helpers.liza.text import arc_prompt
+from arc_helpers.texts import TextError
 
 
 def test_the_offline_text_is_there_and_held_out_text_is_not():
@@ -33,44 +34,36 @@ def test_a_task_as_text():
     )
 
 
-def test_local_files(tmp_path):
-    (tmp_path / "b.jsonl").write_text(json.dumps({"text": "one"}) + "\n\n" + json.dumps({"prompt": "two"}) + "\n")
+def test_texts_of_the_user(tmp_path):
+    """The readers are those of `texts`; what is held out is never returned for training."""
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps({"text": f"text {i}"}) + "\n" for i in range(30)))
     (tmp_path / "a.txt").write_text("zero")
-    assert liza.load_documents(str(tmp_path)) == ["zero", "one", "two"]
-    assert liza.load_documents(str(tmp_path / "b.jsonl"), n=1) == ["one"]
-    (tmp_path / "c.jsonl").write_text(json.dumps({"body": "three", "text": "not this"}))
-    assert liza.load_documents(str(tmp_path / "c.jsonl"), column="body") == ["three"]
+    (tmp_path / "c.csv").write_text("id,prompt\n1,three\n")
+    trained, kept = liza.load_documents(str(tmp_path)), liza.held_out_documents(str(tmp_path))
+    assert {"zero", "three", "text 7"} <= {*trained, *kept} and len(trained) + len(kept) == 32
+    assert kept and not set(kept) & set(trained)
+    assert liza.load_documents(str(tmp_path), n=3) == trained[:3]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("empty.jsonl", "", r"dataset = '.*empty\.jsonl': holds no text$"),
-        ("blank.txt", " \n", r"dataset = '.*blank\.txt': holds no text$"),
-        (
-            "other.jsonl",
-            '{"a": 1, "b": 2}',
-            r"other\.jsonl, line 1: has no text column text or prompt \(it has a, b\)$",
-        ),
-        ("list.jsonl", "[1]", r"list\.jsonl, line 1: has no text column text or prompt \(it has list\)$"),
-        ("broken.jsonl", '{"text": "a"}\n{"text"', r"broken\.jsonl, line 2: not JSON \("),
-        ("table.csv", "text", r"table\.csv: must end in \.jsonl or \.txt$"),
+        ("blank.txt", b" \n", r"is empty"),
+        ("model.txt", b"ab\0cd", r"is a binary file"),
+        ("photo.jpg", b"\xff\xd8", r"must end in \.jsonl"),
+        ("other.jsonl", b'{"a": 1}', r"holds no text \(.*other\.jsonl:1: has no text or content"),
+        ("one.jsonl", b'{"text": "a"}', r"holds 1 documents; at least 3 are needed"),
+        ("not-here.jsonl", None, r"no such file or folder"),
     ],
 )
-def test_bad_files(tmp_path, name, content, message):
-    (tmp_path / name).write_text(content)
-    with pytest.raises(liza.LizaError, match=message) as error:
-        liza.load_documents(str(tmp_path / name))
-    assert "\n" not in str(error.value)
-
-
-def test_bad_names(tmp_path):
-    with pytest.raises(liza.LizaError, match=r"must be one of stdlib, arc, offline, a file, a folder or a hub id$"):
-        liza.load_documents("not-here.jsonl")
-    with pytest.raises(liza.LizaError, match=r"the folder holds no \.jsonl and no \.txt file$"):
-        liza.load_documents(str(tmp_path))
-    with pytest.raises(liza.LizaError, match=r"^dataset = 'mine': must be one of stdlib, arc, offline$"):
-        liza.held_out_documents("mine")
+def test_bad_texts(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    for load in (liza.load_documents, liza.held_out_documents):
+        with pytest.raises(TextError, match=message) as error:
+            load(str(tmp_path / name))
+        assert str(error.value).startswith(f"dataset = {tmp_path / name}: must be stdlib, arc, offline, or texts (")
+        assert "\n" not in str(error.value)
 
 
 def test_windows_come_from_different_documents(tokenizer):
@@ -78,7 +71,7 @@ def test_windows_come_from_different_documents(tokenizer):
     rows = liza.windows(documents, tokenizer, 40, 3)
     assert rows.shape == (3, 40)
     assert tokenizer.decode(rows[0])[:8] == "the list" and tokenizer.decode(rows[1])[:6] == "a dict"
-    with pytest.raises(liza.LizaError, match=r"^windows of 9999 tokens: the longest of 3 documents has \d+$"):
+    with pytest.raises(TextError, match=r"tokens together: too small for one window of 9,999$"):
         liza.windows(documents, tokenizer, 9999, 3)
 
 
@@ -90,5 +83,7 @@ def test_a_model_made_once_is_used_again(llama, text_file, tmp_path):
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
     liza.make_text_model(folder, steps=2, **options)
     assert (folder / "model.safetensors").stat().st_mtime_ns != written
+    with pytest.raises(TextError, match=r"tokens together: too small for windows of 9,999$"):
+        liza.make_text_model(tmp_path / "n", steps=1, **{**options, "length": 9999})
     with pytest.raises(liza.LizaError, match=r"^family = 'gpt2': must be one of llama, qwen2$"):
         liza.make_text_model(tmp_path / "n", family="gpt2", **options)

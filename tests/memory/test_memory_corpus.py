@@ -32,12 +32,15 @@ def test_batches_are_packed_and_always_the_same():
     assert tokens.text(batches.stream[:7]) == "abcde" and batches.stream[2] == batches.stream[6] == tokens.end
     assert batches(4).ids.shape == (3, 12) and torch.equal(batches(4).ids, batches(4).ids)
     assert not torch.equal(batches(4).ids, TextBatches(tokens, ["ab", "cde", "f" * 20], 12, 3, seed=1)(4).ids)
-    with pytest.raises(TextError, match="corpus: has 3 tokens: too small for one window of 12"):
+    with pytest.raises(TextError, match="the texts have 3 tokens together: too small for one window of 12"):
         TextBatches(tokens, ["ab"], 12, 3)
     windows = long_windows(tokens, ["a" * 25, "b" * 9, "c" * 12], 10, 3)
     assert [tokens.text(row[:1]) for row in windows] == ["a", "c", "a"], "other documents first"
-    with pytest.raises(TextError, match="longest test document has 9 tokens: too small for a window of 10"):
-        long_windows(tokens, ["b" * 9], 10, 3)
+    assert tokens.text(long_windows(tokens, ["b" * 9, "c" * 5], 12, 3)[0]) == "b" * 9 + "cc", "short ones in a row"
+    with pytest.raises(TextError, match="the texts have 10 tokens together: too small for one window of 11"):
+        long_windows(tokens, ["b" * 9], 11, 3)
+    with pytest.raises(TextError, match="the texts have 0 tokens"):
+        long_windows(tokens, [], 11, 3)
 
 
 def test_counters():

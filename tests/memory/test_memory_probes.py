@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+from arc_helpers.memory.corpus import by_position, long_windows, prose_texts, text_losses
 from arc_helpers.memory.figures import plot_bars, plot_heat_maps
 from arc_helpers.memory.grid import Cell, bootstrap, numbers, run_cell, run_grid, table
 from arc_helpers.memory.inner_loop import read
@@ -19,9 +20,7 @@ from arc_helpers.memory.probes import (
     answer_scores,
     check_reach,
     perturbation,
-    position_losses,
     probe_texts,
-    prose_ids,
 )
 from arc_helpers.memory.recipe import Recipe, train_memory
 from arc_helpers.memory.tokens import DialogTokens
@@ -91,8 +90,8 @@ def test_a_text_that_was_cut_is_counted(talker):
 
 
 def test_a_needle_is_in_prose():
-    prose = prose_ids(TOKENS, 500)
-    assert len(prose) == 500 and TOKENS.text(prose).startswith('the " assert " statement')
+    prose = TOKENS.ids(prose_texts()[0][:5000])
+    assert len(prose) > 500 and TOKENS.text(prose).startswith('the " assert " statement')
     style = Style(facts=1, words="known", gap=100)
     (text,) = probe_texts(PersonaDialogs(TOKENS, style, 1), 1, prose=prose)
     assert text.gap >= 100 and len(text.filler) == 102 and not any(text.filler.answer)
@@ -101,8 +100,8 @@ def test_a_needle_is_in_prose():
 
 
 def test_losses_by_position_are_parts_of_the_mean(talker):
-    ids = torch.tensor([prose_ids(TOKENS, 161)])
-    curve = position_losses(talker, ids, learn=False, bins=16)
+    ids = long_windows(TOKENS, [prose_texts()[0][:5000]], 161, 2)
+    curve = by_position(text_losses(talker, ids, learn=False, rows=1))
     assert curve.shape == (16,)
     assert curve.mean() == pytest.approx(read(talker, ids, learn=False).nll.mean().item(), abs=1e-4)
 
