@@ -31,15 +31,23 @@ def train_arm(
     quantization: str = "none",
     mag_final: float = 0.5,
     transition_step: int = 100,
+    base_scale_attn: bool = False,
+    learned_gate: bool = False,
     **training,
 ) -> tuple[nn.Module, Tuned]:
-    """Train one arm: CONTROL, or an operator mode by name. training: as in `tune`. Returns (model, what it left)."""
+    """Train one arm: CONTROL, or an operator mode by name. training: as in `tune`. Returns (model, what it left).
+
+    base_scale_attn, learned_gate: as in `titanize_model`; a learned gate is not scheduled, its ceiling is mag_final.
+    """
     options: dict[str, Any] = {"r": r, "lora_alpha": lora_alpha, "quantization": quantization, "seed": seed}
     if arm == CONTROL:
         model, schedule = lora_only(model_dir, **options), None
     else:
-        model = titanize_model(model_dir, operator_mode=arm, **options)
-        schedule = AdjustMaGWeightCallback(model, final_weight=mag_final, transition_step=transition_step)
+        options |= {"base_scale_attn": base_scale_attn, "learned_gate": learned_gate}
+        model = titanize_model(model_dir, operator_mode=arm, mag_weight=mag_final, **options)
+        schedule = None
+        if not learned_gate:
+            schedule = AdjustMaGWeightCallback(model, final_weight=mag_final, transition_step=transition_step)
     return model, tune(model, tokenizer, list(documents), out_dir, schedule=schedule, seed=seed, **training)
 
 

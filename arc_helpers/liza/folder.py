@@ -78,7 +78,7 @@ def _recipe(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     if odd or "operator_mode" not in settings:
         what = f"lora_config.{odd[0]} = {lora.get(odd[0])}" if odd else "no operator_mode"
         raise LizaError(f"{folder}: is of another recipe ({what}); only what save_liza writes is loaded")
-    names = ("operator_mode", "base_scale_attn", "cross_gate")
+    names = ("operator_mode", "base_scale_attn", "cross_gate", "learned_gate")
     recipe = {name: settings[name] for name in names if name in settings}
     return recipe | {name: lora[name] for name in ("r", "lora_alpha", "lora_dropout")}
 

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Iterator
 
 from arc_helpers.arc import Task, find_overlap, grid_to_string, load_tasks
-from arc_helpers.texts import Documents, TextError, docstrings, library_modules, python_topics, read_documents
+from arc_helpers.texts import Documents, TextError, python_docstrings, python_topics, read_documents
 
 OFFLINE = ("stdlib", "arc", "offline")
 HELD_OUT = 10  # one document in so many, by the checksum of its name
@@ -56,7 +56,7 @@ def _own(dataset: str) -> Documents:
 @functools.cache  # reading the library's modules takes seconds
 def _offline(dataset: str) -> list[tuple[str, str]]:
     if dataset == "stdlib":
-        return [*python_topics(), *((path.stem, text) for path, text in docstrings(library_modules()))]
+        return [*python_topics(), *python_docstrings()]
     if dataset == "arc":
         return list(_arc())
     texts, tasks = _offline("stdlib"), _offline("arc")

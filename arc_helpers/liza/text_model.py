@@ -44,7 +44,7 @@ def make_text_model(
 ) -> Path:
     """Train a model on `dataset` in windows of `length` tokens, save it as a Hugging Face folder, return the folder.
 
-    A folder made with the same arguments is used again. steps=0 leaves it random. Raises LizaError or TextError, one line.
+    A folder made with the same arguments is used again. steps=0 leaves it random. Raises LizaError or TextError.
     """
     recipe = {name: value for name, value in locals().items() if name != "folder"}
     folder = Path(folder)

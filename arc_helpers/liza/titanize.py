@@ -11,6 +11,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from arc_helpers.liza.gate import learn_gates
 from arc_helpers.liza.repair import LizaError, check_mode, check_versions, repair_model
 from arc_helpers.liza.schedule import set_mag_weight
 from arc_helpers.lm.door import check_finite, check_names, open_config, open_folder, open_model, without_progress_bars
@@ -38,6 +39,7 @@ def titanize_model(
     repaired: bool = True,
     base_scale_attn: bool = False,
     cross_gate: bool = False,
+    learned_gate: bool = False,
     download: bool = False,
 ) -> PreTrainedModel:
     """A TpttModel in evaluation mode: the base frozen, LoRA on q, k, v, o, LiZA beside every attention.
@@ -46,8 +48,8 @@ def titanize_model(
     attention's output. quantization: one of `lm.loading.QUANTIZATIONS`. compute_dtype: "auto" takes the device's.
     seed: of the adapters; the same adapters for every mode.
     repaired=False leaves the library's operator, cache and masks as they are, to compare with. base_scale_attn: give
-    LiZA's output the size that the softmax branch has; cross_gate: add the product of both. download: model_dir may be
-    a hub id.
+    LiZA's output the size that the softmax branch has; cross_gate: add the product of both. learned_gate: mag_weight
+    times a share that is learned for each channel, from 0 on. download: model_dir may be a hub id.
     Raises LizaError or lm.ModelError, one line.
     """
     check_versions()
@@ -65,11 +67,14 @@ def titanize_model(
         use_linear_checkpoint=False,
         base_scale_attn=base_scale_attn,
         cross_gate=cross_gate,
+        learned_gate=learned_gate,  # ours; the library keeps it in the config
     )
     with quiet():
         model = TpttModel(tptt_config, local_files_only=True, **options)
     check_finite(folder.path, dict(inner_model(model).named_parameters()))
     _settle(model, options, device, seed)
+    if learned_gate:
+        learn_gates(model)
     set_mag_weight(model, mag_weight)  # the library rounds it to float32
     return repair_model(model) if repaired else model
 

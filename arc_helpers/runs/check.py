@@ -22,6 +22,8 @@ from arc_helpers.runs.knobs import Knobs, RunKnobs
 from arc_helpers.runs.log import versions
 
 ROOM = 0.2  # GiB that a run may write besides what its knobs allow it
+MODELS = ("model_dir", "base", "drafter_dir", "lm_dir", "text_model")  # knobs that name a model with its tokenizer
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def _assignments(cell: str) -> Iterator[list[tuple[str, Any]]]:
 
 
 def _models(notebook: str, own: RunKnobs, config: Any) -> Iterator[Finding]:
-    for name in ("model_dir", "base", "drafter_dir", "checkpoint", "trm_checkpoint", "adapter_path", "start_adapter"):
+    for name in (*MODELS, "tokenizer", "checkpoint", "trm_checkpoint", "adapter_path", "start_adapter"):
         value = getattr(config, name, None)
         if not value:
             continue
@@ -127,10 +129,11 @@ def _models(notebook: str, own: RunKnobs, config: Any) -> Iterator[Finding]:
                 f"{name} = {value}", f"{path}" if path.exists() else f"is not there ({path})", not path.exists()
             )
             continue
-        if path.is_dir():
-            yield Finding(
-                f"{name} = {value}", *_model_folder(path, tokenizer=name in ("model_dir", "base", "drafter_dir"))
-            )
+        if path.is_dir() and name == "tokenizer":
+            there = _has_tokenizer(path)
+            yield Finding(f"{name} = {value}", f"{path}" if there else "has no tokenizer (tokenizer.json)", not there)
+        elif path.is_dir():
+            yield Finding(f"{name} = {value}", *_model_folder(path, tokenizer=name in MODELS))
         elif not path.is_file() and (value.count("/") != 1 or value.startswith(("/", ".", "~", "models/"))):
             yield Finding(f"{name} = {value}", f"no such folder ({path})", bad=True)
         elif not path.is_file():
@@ -151,9 +154,13 @@ def _model_folder(path: Path, tokenizer: bool) -> tuple[str, bool]:
         if not _is_safetensors(file):
             return f"{file.name} is not a whole safetensors file", True
     tokenizer &= config.name == "config.json"  # an adapter has its base's
-    if tokenizer and not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+    if tokenizer and not _has_tokenizer(path):
         return "has no tokenizer (tokenizer.json)", True
     return f"{sum(file.stat().st_size for file in weights) / 2**20:,.1f} MiB of weights", False
+
+
+def _has_tokenizer(path: Path) -> bool:
+    return any((path / name).is_file() for name in TOKENIZERS)
 
 
 def _is_safetensors(file: Path) -> bool:

@@ -2,6 +2,7 @@
 tests, by document."""
 
 import ast
+import functools
 import importlib.util
 import os
 import zlib
@@ -116,24 +117,26 @@ def python_topics() -> list[tuple[str, str]]:
     return sorted(topics.items())
 
 
-def library_modules() -> list[Path]:
-    """The modules of Python's own library, those in packages left out."""
-    return sorted(Path(os.__file__).parent.glob("*.py"))
+@functools.cache  # parsing them takes seconds
+def python_docstrings() -> tuple[tuple[str, str], ...]:
+    """(name, text) of the modules of Python's own library, those in packages left out: their docstrings (PSF-2.0)."""
+    return tuple(_docstrings(sorted(Path(os.__file__).parent.glob("*.py"))))
 
 
 def _installed() -> Iterator[str]:
     yield from (text for _, text in python_topics())
-    modules = [path for path in library_modules() if "test" not in path.name.lower()]
+    yield from (text for name, text in python_docstrings() if len(text) > LEAST and "test" not in name)
+    modules = []
     for name in PACKAGES:
         spec = importlib.util.find_spec(name)
         for root in map(Path, (spec and spec.submodule_search_locations) or ()):
             found = sorted(root.rglob("*.py"))
             modules += [path for path in found if "test" not in str(path.relative_to(root)).lower()]
-    yield from (text for _, text in docstrings(modules) if len(text) > LEAST)
+    yield from (text for _, text in _docstrings(modules) if len(text) > LEAST)
 
 
-def docstrings(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
-    """One document a module that has any: its docstrings."""
+def _docstrings(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
+    """(name, text) of each module that has docstrings."""
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     for path in paths:
         try:
@@ -142,7 +145,7 @@ def docstrings(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
             continue
         strings = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, kinds)]
         if any(strings):
-            yield path, "\n\n".join(filter(None, strings))
+            yield path.stem, "\n\n".join(filter(None, strings))
 
 
 def _licences() -> Iterator[str]:

@@ -80,6 +80,16 @@ def test_window_and_library_are_remembered(llama, tokenizer, ids, tmp_path):
         assert (again(ids).logits - library(ids).logits).abs().max() <= 1e-6
 
 
+def test_switches_are_remembered(llama, tokenizer, ids, tmp_path):
+    switches = {"base_scale_attn": True, "learned_gate": True}
+    model = stir(liza.titanize_model(llama, operator_mode="delta_rule", mag_weight=1.0, **switches))
+    again, _ = liza.load_liza(liza.save_liza(model, tokenizer, tmp_path / "gated"))
+    with torch.no_grad():
+        assert (again(ids).logits - model(ids).logits).abs().max() <= 1e-6
+        liza.set_mag_weight(again, 0.0)
+        assert (again(ids).logits - model(ids).logits).abs().max() > 1e-4, "the gates were open"
+
+
 def test_a_base_that_was_moved(saved, llama, ids, tmp_path):
     model, folder = saved
     folder = copy_of(folder, tmp_path)

@@ -26,6 +26,28 @@ def test_the_recipe_is_the_originals(llama):
     assert liza.inner_model(model).get_base_model().config._attn_implementation == "eager"
 
 
+def test_a_learned_gate_starts_as_the_base_and_is_kept_with_the_adapters(llama, ids):
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    options = {"operator_mode": "delta_rule", "mag_weight": 1.0, "base_scale_attn": True, "learned_gate": True}
+    model = liza.titanize_model(llama, **options)
+    inner, ids = liza.inner_model(model), ids[:, :32]
+    with torch.no_grad():
+        base = liza.lora_only(llama)(input_ids=ids).logits
+        assert (inner(input_ids=ids).logits - base).abs().max() <= 1e-6
+    inner(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+    gates = {n: p for n, p in model.named_parameters() if "lora_gate" in n}
+    assert len(gates) == 2 and all(p.requires_grad and p.grad.abs().max() > 0 for p in gates.values())
+    with torch.no_grad():
+        for gate in gates.values():
+            gate.fill_(0.3)
+        stirred = inner(input_ids=ids).logits
+        assert (stirred - base).abs().max() > 1e-3
+        fresh = liza.titanize_model(llama, **options)
+        set_peft_model_state_dict(liza.inner_model(fresh), get_peft_model_state_dict(inner))  # as a checkpoint does
+        assert torch.equal(liza.inner_model(fresh)(input_ids=ids).logits, stirred)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_learns_with_all_its_adapters(make, mode, ids):
     gradients = checks.lora_gradients(make(mode), ids[:, :32])

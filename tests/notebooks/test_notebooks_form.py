@@ -137,6 +137,13 @@ def test_metadata_are_what_jupyterlab_writes(path, notebook):
     assert f"#     display_name: {kernel['display_name']}\n" in path.with_suffix(".py").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("number", ["05", "06", "07"])
+def test_a_picture_is_among_the_first_ten_cells(number):
+    (path,) = FOLDER.glob(f"{number}_*.ipynb")
+    first = nbformat.read(path, as_version=4).cells[:10]
+    assert any("plot_" in cell.source for cell in first if cell.cell_type == "code")
+
+
 @every
 def test_cells_are_short(notebook):
     for cell in code(notebook):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import subprocess
 import sys
 import time
@@ -12,7 +13,9 @@ import psutil
 import pytest
 
 from arc_helpers.arc import load_tasks, num_tests_of, validate_submission
+from arc_helpers.memory import Recipe, load_model, new_model, save_model, text_tokens
 from arc_helpers.runs import read_jsonl
+from arc_helpers.texts import read_documents
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.notebook
@@ -79,10 +82,23 @@ def test_02_multilora_ttt(tmp_path):
         assert "TRUE OUTPUT 1" in (tmp_path / "scored" / f"{task.id}.txt").read_text()
 
 
+def own_texts(folder: Path) -> Path:
+    """Twelve texts of made-up words, a row each."""
+    draw = random.Random(0)
+    texts = [" ".join("".join(draw.choices("abcdefghi", k=5)) for _ in range(400)) for _ in range(12)]
+    (folder / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return folder / "texts.jsonl"
+
+
 def test_05_tinylora_dialog(tmp_path):
-    summary = run("05", tmp_path)
+    summary = run("05", tmp_path / "out", f"corpus={own_texts(tmp_path)}")
     assert summary["remembered"] == 3 and summary["pictures"] >= 3
-    assert figures(tmp_path) == {"meta_training", "recall", "adapters", "memory_by_turn"}
+    assert summary["texts_low"] <= summary["texts_gain"] <= summary["texts_high"]
+    names = {"meta_training", "recall", "adapters", "memory_by_turn", "texts_by_position"}
+    assert figures(tmp_path / "out") == names
+    for name in ("", "static"):
+        model = load_model(tmp_path / "out/text_model" / name)
+        assert model.config.vocab_size == len(text_tokens(tmp_path / "out/text_model" / name))
 
 
 def test_06_memory_tests(tmp_path):
@@ -98,9 +114,14 @@ def test_06_memory_tests(tmp_path):
 
 
 def test_06_takes_a_grid_without_the_usual_values(tmp_path):
+    """And reads texts of the user's by a model that has another tokenizer."""
+    corpus = own_texts(tmp_path)
+    tokens = text_tokens(None, read_documents(corpus).train)
+    save_model(new_model(tokens, 0, Recipe(model_size="tiny")), tokens, tmp_path / "text")
     words = ("grid=true", "facts=2,3", "repeats=2", "gaps=70", "lrs=0.5,2", "seeds=2", "texts=2", "mqar_steps=0")
-    summary = run("06", tmp_path, *words)
-    rows = [row for row in read_jsonl(tmp_path / "tasks.jsonl") if row["task_id"].startswith("cell")]
+    summary = run("06", tmp_path / "out", *words, f"corpus={corpus}", f"text_model={tmp_path / 'text'}")
+    assert summary["prose_unigram"] < math.log(len(tokens)) < summary["prose"], "of 512 pieces, by an untrained model"
+    rows = [row for row in read_jsonl(tmp_path / "out/tasks.jsonl") if row["task_id"].startswith("cell")]
     assert summary["cells"] == len(rows) == 2 * 2 * 2
     usual = [row["recall"] for row in rows if row["lr"] == 0.5]  # 1 is not asked for: the first is the usual one
     assert summary["lowest_recall"] == pytest.approx(min(usual), abs=1e-4)
