@@ -29,8 +29,8 @@ def own_texts(config: Any) -> Iterator[Finding]:
 def documents(config: Any, name: str = "dataset", longest: int = 0) -> Iterator[Finding]:
     """Notebook 07, too: documents to read, some of them `longest` tokens at once."""
     source = getattr(config, name)
-    if found := _elsewhere(name, source):
-        yield found
+    if elsewhere := _elsewhere(name, source):
+        yield elsewhere
     else:
         found = read_documents(source)
         size = sum(len(text.encode("utf-8", "replace")) + 1 for text in found.test)  # a token is a byte at least
