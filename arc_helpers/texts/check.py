@@ -10,14 +10,15 @@ from arc_helpers.texts.documents import INSTALLED, read_documents
 from arc_helpers.texts.records import HUB_ID
 
 Finding = tuple[str, str, bool]
-HERE = (INSTALLED, "stdlib", "arc", "offline")  # texts that every installation holds
+FAR = "is not here: the hub is asked for it, by the network, or its cache"
+OFFLINE = ("stdlib", "arc", "offline")  # what notebook 07 has besides
 
 
 def own_texts(config: Any) -> Iterator[Finding]:
     """Notebooks 05 and 06: dialogues (`dataset`) and documents (`corpus`) of the user's."""
     dialogs, corpus = getattr(config, "dataset", None), getattr(config, "corpus", None)
-    if dialogs and (found := _elsewhere("dataset", dialogs)):
-        yield found
+    if dialogs and _is_far(dialogs):
+        yield f"dataset = {dialogs}", FAR, False
     elif dialogs:
         read = read_dialogs(dialogs)
         split_dialogs(read.dialogs)
@@ -29,8 +30,10 @@ def own_texts(config: Any) -> Iterator[Finding]:
 def documents(config: Any, name: str = "dataset", longest: int = 0) -> Iterator[Finding]:
     """Notebook 07, too: documents to read, some of them `longest` tokens at once."""
     source = getattr(config, name)
-    if elsewhere := _elsewhere(name, source):
-        yield elsewhere
+    if source == INSTALLED or (name == "dataset" and source in OFFLINE):
+        yield f"{name} = {source}", "of this installation", False
+    elif _is_far(source):
+        yield f"{name} = {source}", FAR, False
     else:
         found = read_documents(source)
         size = sum(len(text.encode("utf-8", "replace")) + 1 for text in found.test)  # a token is a byte at least
@@ -38,11 +41,7 @@ def documents(config: Any, name: str = "dataset", longest: int = 0) -> Iterator[
         yield f"{name} = {source}", found.report.splitlines()[0] if size >= longest else text, size < longest
 
 
-def _elsewhere(name: str, source: str) -> Finding | None:
-    """What is not read now: texts of the installation, and what the network has to bring."""
-    if source in HERE:
-        return f"{name} = {source}", "of this installation", False
+def _is_far(source: str) -> bool:
+    """Whether the network, or the hub's cache, has to bring it: it is not read now."""
     path = resolve_path(source)
-    if path.exists() or not re.fullmatch(HUB_ID, source) or path.parent.is_dir():
-        return None
-    return f"{name} = {source}", "is not here: the hub is asked for it, by the network, or its cache", False
+    return not path.exists() and bool(re.fullmatch(HUB_ID, source)) and not path.parent.is_dir()

@@ -8,6 +8,7 @@ import pytest
 from arc_helpers.runs.check import page
 from arc_helpers.runs.config import resolve
 from arc_helpers.runs.knobs import RunKnobs
+from arc_helpers.texts import TextError
 from arc_helpers.texts.check import documents, own_texts
 
 
@@ -37,6 +38,8 @@ def test_dialogues_are_read_and_the_network_is_not(tmp_path):
     for name in ("installed", "offline", "somebody/texts"):
         ((_, text, bad),) = documents(SimpleNamespace(dataset=name))
         assert not bad and ("of this installation" in text) == (name != "somebody/texts")
+    with pytest.raises(TextError, match="stdlib: no such file or folder"):
+        list(own_texts(SimpleNamespace(corpus="stdlib", max_len=20)))
 
 
 def test_a_bad_corpus_is_one_line_of_the_check(tmp_path):
