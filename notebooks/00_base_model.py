@@ -409,3 +409,42 @@ summary
 #   what this notebook does; the profile `gpu` packs, compiles and grows the context.
 # - `python -m arc_helpers run 02 --model_dir artifacts/00_base_model/model`: test-time training on your own base.
 # - `base="models/smollm2-135m"` in another `out_dir`, then 02 with `model_dir` = the folder of section 8.
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+#
+# The cell below each question is a solution, folded: try first, in a cell of your own, then open it.
+#
+# **1. One pair is enough.** A guard that compares ids lets a task through that was published twice. Which training tasks
+# of ARC-AGI-1 share a *pair* with its evaluation set, and how many?
+
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+asked = {pair for task in arc.load_tasks("arcagi1/evaluation") for pair in (*task.train, *task.test)}
+shared = {task.id: len(asked & {*task.train, *task.test}) for task in arc.load_tasks("arcagi1/training")}
+shared = {name: count for name, count in shared.items() if count}
+print(shared)
+assert list(shared.values()) == [3], "the Gotcha of section 1"
+
+# %% [markdown] tags=["exercise"]
+# **2. Does it learn in context?** If it reads the demonstrations, a second one must make the answer likelier than the first
+# alone did. Ask the saved model about the same tasks with one, two and three of them. What would a model say that
+# only knows what grids look like?
+
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+three = [task for task in watched if len(task.train) >= 3][:16]
+for shown in (1, 2, 3):
+    fewer = [lm.encode(arc.Task(t.id, t.train[:shown], t.test[:1]), loaded.prompt_form, max_len=max_len) for t in three]
+    nll = [-lm.answer_logprobs(loaded, one).mean() for one in fewer]
+    print(f"{shown} shown: {np.mean(nll):.3f} nats a token, over {len(fewer)} tasks")
+# One that only knows grids says the same number three times.
+
+# %% [markdown] tags=["exercise"]
+# **3. From nats to solved tasks.** *Exact* needs every token to be right. If all tokens were as likely as the mean of section 7
+# says, how often would a 10 × 10 answer be right? How many nats a token may it have, to be right every second time?
+
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+tokens = spelling.output_length((10, 10))
+nats = result["held_out_loss"]
+print(f"{tokens} tokens at {nats:.3f} nats: right {np.exp(-tokens * nats):.2g} of the time")
+print(f"every second time: {np.log(2) / tokens:.4f} nats a token")
+# More are solved than this says: easy tasks have nearly all their tokens near 0 nats, hard ones lift the mean.

@@ -331,3 +331,53 @@ summary
 # - Another model: `make models NAME=smollm2-135m`, then `model_dir="models/smollm2-135m"`, or any other folder. Its
 #   vocabulary is a hundred thousand times larger, its table looks the same.
 # - Then `02_multilora_ttt`: training on all of this.
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+#
+# The cell below each question is a solution, folded: try first, in a cell of your own, then open it.
+#
+# **1. Plant the bug.** Swap input and output of every demonstration, as that code base did, and leave the question alone.
+# Does the round trip of section 2 notice? Does the loss?
+
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+turned_round = tuple(arc.Pair(pair.output, pair.input) for pair in pseudo.task.train)
+swapped = arc.Task("swapped", turned_round, pseudo.task.test)
+back = pseudo.transform.inverse.task(swapped)
+print("the round trip notices:", not set(back.train) <= set(task.train))
+for name, one in (("right", pseudo.task), ("swapped", swapped)):
+    nats = -lm.answer_logprobs(base, lm.encode(one, spelling, max_len=base.max_len)).mean()
+    print(f"{name}: {nats:.3f} nats a token")  # a loss is a number in both cases: nothing crashes
+
+# %% [markdown] tags=["exercise"]
+# **2. How long is a task?** A pseudo-task holds all demonstrations, one of them as the question. What share of the evaluation
+# tasks has room in 1024, 2048, 4096 and 8192 tokens?
+
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+lengths = [spelling.length(one.train) for one in arc.load_tasks("arcagi1/evaluation")]
+for room in (1024, 2048, 4096, 8192):
+    print(f"{room} tokens: {sum(length <= room for length in lengths) / len(lengths):.0%} of {len(lengths)} tasks")
+assert max(lengths) > 1024, "some are cut in a short context"
+
+# %% [markdown] tags=["exercise"]
+# **3. How many clothes has a grid?** Eight symmetries times all ways to recolour *m* colours are at most 8 · 9! / (9 − m)!
+# different grids. How many has `[[1, 0], [0, 0]]`, and how many has `[[1, 2], [2, 1]]`? Where are the others?
+
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+from itertools import permutations, product
+
+import numpy as np
+
+
+def clothes(grid):
+    used = sorted({*grid.ravel().tolist()} - {0})
+    found = set()
+    for turns, flip, new in product(range(4), (False, True), permutations(range(1, 10), len(used))):
+        colors = dict(zip(used, new, strict=True)) | {0: 0}
+        turned = np.rot90(np.fliplr(grid) if flip else grid, turns)
+        found.add(tuple(colors[cell] for cell in turned.ravel().tolist()))
+    return len(found)
+
+
+print(clothes(arc.as_grid([[1, 0], [0, 0]])), "of 72;", clothes(arc.as_grid([[1, 2], [2, 1]])), "of 576")
+assert clothes(arc.as_grid([[1, 2], [2, 1]])) == 72  # its quarter turn is the grid with its two colours exchanged

@@ -545,3 +545,46 @@ summary
 # - A task of your own: `data_dir="path/to/task.json"`.
 # - `python -m arc_helpers score artifacts/02_multilora_ttt/submission.json --data arcagi1/evaluation --partial`
 #   scores the saved file again, from outside.
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+#
+# The cell below each question is a solution, folded: try first, in a cell of your own, then open it.
+#
+# **1. Why only one of them starts at zero.** With $B = 0$ an adapter changes nothing, and yet it learns. Which of $A$ and $B$ has a
+# gradient in the first step? What would happen if both began at zero?
+
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+import torch
+
+hidden, target = torch.randn(5, 8), torch.randn(5, 8)
+for start in (torch.randn(8, 2), torch.zeros(8, 2)):
+    A, B = start.requires_grad_(), torch.zeros(2, 8, requires_grad=True)
+    (hidden + hidden @ A @ B - target).square().mean().backward()
+    print(f"gradient of A {A.grad.norm():.3f}, of B {B.grad.norm():.3f}")
+assert not A.grad.any() and not B.grad.any()  # both at zero: neither ever moves
+
+# %% [markdown] tags=["exercise"]
+# **2. Three ways to choose.** Most votes; the likeliest in the views that gave it; the likeliest in all views. For how many test
+# inputs of this run do the first choices differ, and which of them are right?
+
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+ways = {"votes": lambda one: one.votes, "its own views": lambda one: one.logprob}
+if walls and all(one.product is not None for _, ranked, _ in walls for one in ranked):
+    ways["all views"] = lambda one: one.product
+firsts = {way: {name: max(ranked, key=key).grid for name, ranked, _ in walls} for way, key in ways.items()}
+for way, grids in firsts.items():
+    other = sum(not np.array_equal(grid, firsts["votes"][name]) for name, grid in grids.items())
+    right = sum(np.array_equal(grid, truths[name]) for name, grid in grids.items() if name in truths)
+    print(f"{way}: {other} of {len(grids)} unlike the vote, {right} right")
+
+# %% [markdown] tags=["exercise"]
+# **3. How many tasks make a result?** One method solves 20 %, another 10 %. From how many tasks on do their 95 % intervals no
+# longer touch? What could be compared instead, where both methods answered the same tasks?
+
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+for n in (12, 50, 100, 200, 400):
+    low, high = arc.wilson_interval(n // 5, n)[0], arc.wilson_interval(n // 10, n)[1]
+    print(f"{n} tasks: 20 % is above {low:.3f}, 10 % below {high:.3f}: {'apart' if low > high else 'they touch'}")
+assert not arc.wilson_interval(2, 12)[0] > arc.wilson_interval(1, 12)[1]
+# Paired: only the tasks that one solves and the other does not. 14 against 4 of them is clear with far fewer tasks.

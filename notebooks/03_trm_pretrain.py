@@ -577,3 +577,45 @@ summary
 #   notebook, `python -m arc_helpers trm eval CHECKPOINT DATA`.
 # - The same command again with a larger `deadline_seconds`: it goes on from the checkpoint.
 # - `torchrun --nproc-per-node 8 benchmarks/trm_small_arc.py --preset gpu`: tasks up to 16 × 16 on GPUs.
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+#
+# The cell below each question is a solution, folded: try first, in a cell of your own, then open it.
+#
+# **1. Which latent holds the thought?** Between two segments throw $z_L$ away, then $z_H$, and put the start in its place. Which of the
+# two can the solver do without?
+
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+from dataclasses import replace
+
+few = trm.as_batch(puzzles.test[:100]).to(device)
+for forgotten in ("nothing", "z_L", "z_H"):
+    carry = start = solver.start(len(few), 36)
+    with torch.no_grad():
+        for _ in range(recursion.halt_max_steps):
+            carry, logits, _ = solver(carry, few)
+            carry = replace(carry, **{name: getattr(start, name) for name in {forgotten} - {"nothing"}})
+    print(f"{forgotten} forgotten: {(logits.argmax(-1) == few.labels).all(1).float().mean():.0%} solved")
+
+# %% [markdown] tags=["exercise"]
+# **2. Does it know when it knows?** Sort the Sudoku answers by what the halting head says. Of those with a probability around
+# 0.9, are nine in ten right?
+
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+said, was_right = sure[-1].cpu().float().numpy(), right[-1].cpu().numpy()
+for low, high in ((0, 0.1), (0.1, 0.5), (0.5, 0.9), (0.9, 1)):
+    inside = (said >= low) & (said <= high)
+    mean = f"{said[inside].mean():.2f} said, {was_right[inside].mean():.2f} right" if inside.any() else "none"
+    print(f"{low} to {high}: {inside.sum()} answers, {mean}")
+
+# %% [markdown] tags=["exercise"]
+# **3. How deep is it, unrolled?** Two layers, applied again and again: how many layers deep is an answer after the last segment?
+# And what does a second cycle cost in training, where only the last one has a gradient?
+
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+updates = recursion.H_cycles * (recursion.L_cycles + 1)
+print(f"{recursion.num_layers * updates * recursion.halt_max_steps} layers, of {recursion.num_layers} with weights")
+costs = [trm.segment_flops(replace(recursion, H_cycles=cycles, full_gradient=False), 36) for cycles in (1, 2, 3)]
+print("1, 2, 3 cycles:", [f"{cost / costs[0]:.2f}" for cost in costs])
+assert costs[1] - costs[0] == costs[2] - costs[1] < costs[0] / 2  # a forward costs a third of forward and backward

@@ -617,3 +617,35 @@ summary
 # - `model_dir="models/Qwen2-7B" quantization="4bit"` on a GPU: a reader that has words, and hears the feedback.
 # - `frozen=false`: a LoRA lets the reader learn to speak to TRM; states can then not be kept, so it takes longer.
 # - `make bench NAME=hybrid_ablation`: three seeds, six arms, intervals.
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+#
+# The cell below each question is a solution, folded: try first, in a cell of your own, then open it.
+#
+# **1. Best of sixteen.** Section 8 counts the last attempt, or the most frequent. How often is *any* of them right? What is the
+# difference called, and who could close it?
+
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+for way, tried in tries.items():
+    hit = [any(hybrid.is_right(one.grid, e) for one in each) for each, e in zip(tried, sets.variants, strict=True)]
+    chosen_right = after(way, "votes", ks[-1])[0]
+    print(f"{way}: {np.mean(hit):.1%} have a right one among them, by votes {chosen_right:.1%}")
+    assert np.mean(hit) >= chosen_right
+# The gap is one of selection: a verifier could close it, more attempts could not.
+
+# %% [markdown] tags=["exercise"]
+# **2. Gates at zero.** Before training, does TRM hear the language model at all? Give a new model and the trained one the
+# states of *other* questions, and compare their latents.
+
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+fresh = hybrid.build_arm("joint", llm, shape, joined, sets.rows, run.seed).to(device)
+own, others = model.first_states(batch_of), model.first_states([*batch_of[1:], batch_of[0]])
+heard = {}
+for name, one in (("new", fresh), ("trained", model)):
+    with torch.no_grad():
+        starts = [one.condition(batch, read) for read in (own, others)]  # (prefix, carry) each
+        first, second = (one.trm(carry, batch, prefix)[1].float() for prefix, carry in starts)  # logits [B, N, 12]
+    heard[name] = (first - second).abs().max().item()
+    print(f"{name}: logits {heard[name]:.2g} apart")
+assert heard["new"] == 0

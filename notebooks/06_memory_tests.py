@@ -459,3 +459,32 @@ summary
 # - `grid=true`: every combination, with intervals; `seeds=3` for more than one set of dialogues.
 # - `max_len=300`: texts that are longer lose their beginning, which is where the facts are. Watch `cut`.
 # - `adapter_path=artifacts/05_tinylora_dialog/adapter`: the adapter that notebook 05 kept.
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+#
+# The cell below each question is a solution, folded: try first, in a cell of your own, then open it.
+#
+# **1. Reach, by counting.** In a layer with a window of $k$ tokens, token $t$ sees $t-k+1$ to $t$. Multiply $L$ such tables of 0 and 1:
+# how far back does the last layer see? Compare with $L(k-1)$.
+
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+window, layers, n_tokens = 5, 3, 40
+place = np.arange(n_tokens)
+back = place[:, None] - place[None]  # [n, n], how far the column lies behind the row
+sees = ((back >= 0) & (back < window)).astype(int)
+felt = np.linalg.matrix_power(sees, layers) > 0
+print(f"{back[felt].max()} tokens; L (k − 1) = {layers * (window - 1)}")
+assert back[felt].max() == layers * (window - 1)
+
+# %% [markdown] tags=["exercise"]
+# **2. The plainest rival.** Write the counter that section 6 calls *unigram*: every token of the vocabulary has been seen once before
+# the text begins, and each that is read counts one more. What does the first page cost it?
+
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+counts, nats = np.ones(len(tokens)), []
+for token in pages[0].tolist():
+    nats.append(-np.log(counts[token] / counts.sum()))  # first the price, then the lesson
+    counts[token] += 1
+print(f"{np.mean(nats[1:]):.3f} nats a token")
+assert np.allclose(nats[1:], counted["unigram"][0])

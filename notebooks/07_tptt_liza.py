@@ -514,3 +514,35 @@ summary
 # - `operator_modes="delta_rule,delta_rule_kv,delta_product_r"`: the other modes that the repair covers.
 # - `dataset="path/to/texts"`: your own, a folder of text files, or one `{"text": …}` a line.
 # - `make bench NAME=liza_context`: section 5 with more seeds and windows.
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+#
+# The cell below each question is a solution, folded: try first, in a cell of your own, then open it.
+#
+# **1. Token by token.** Write the three formulas of section 3 as a loop, with β = 1, and compare with the operator that works in
+# chunks. How far apart are they, and why not 0?
+
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+k = torch.nn.functional.normalize(torch.randn(20, 4), dim=-1)
+q, v, S = torch.randn(20, 4), torch.randn(20, 4), torch.zeros(4, 4)
+outputs = []
+for t in range(20):
+    S = S + torch.outer(k[t], v[t] - S.T @ k[t])
+    outputs.append(S.T @ q[t])
+chunked, last = liza.chunked_delta_rule(*(x[None, None] for x in (q, k, v, torch.ones_like(k))), chunk=8)
+print(f"largest difference {(chunked[0, 0] - torch.stack(outputs)).abs().max():.1e}")
+assert torch.allclose(chunked[0, 0], torch.stack(outputs), atol=1e-4) and torch.allclose(last[0, 0], S, atol=1e-4)
+
+# %% [markdown] tags=["exercise"]
+# **2. How much fits?** Store $n$ random pairs in a memory of 16 × 16 and ask for all of them. Where does it begin to forget, and how
+# does a plain sum of outer products do?
+
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+for n in (1, 4, 16, 64):
+    k, v = torch.nn.functional.normalize(torch.randn(n, 16), dim=-1), torch.randn(n, 16)
+    _, stored = liza.chunked_delta_rule(*(x[None, None] for x in (k, k, v, torch.ones_like(k))))
+    kinds = {"delta rule": stored[0, 0], "plain sum": k.T @ v}
+    wrong = {name: ((k @ S - v).norm() / v.norm()).item() for name, S in kinds.items()}
+    print(f"{n} pairs:", ", ".join(f"{name} {share:.2f} wrong" for name, share in wrong.items()))
+assert wrong["delta rule"] < wrong["plain sum"]

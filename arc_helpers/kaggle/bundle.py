@@ -23,7 +23,7 @@ from arc_helpers.kaggle.wheels import (
     sha256,
 )
 from arc_helpers.runs import ConfigError, atomic_write_json, built_folder, git_version, project_root, resolve_path
-from arc_helpers.runs.notebook import REST, TEACHING, TOP
+from arc_helpers.runs.notebook import EXERCISE, REST, SOLUTION, TEACHING, TOP
 
 BUILD = "kaggle/build"
 MAX_NOTEBOOK = 1_000_000  # bytes; Kaggle refuses sources from 1 MB on
@@ -137,11 +137,15 @@ def write_kernel(folder: Path, kernel: Kernel, table: Table, own: Path, user: st
 
 
 def add_cells(notebook: dict[str, Any], kernel: Kernel, name: str, own: Path) -> None:
-    """Put the bootstrap under the title, submission mode after the parameters, the last check last; guard the rest."""
+    """Put the bootstrap under the title, submission mode after the parameters, the last check last; guard the rest.
+
+    Exercises are for readers: a submission has none.
+    """
     own_facts = {"wheel": own.name, "sha256": sha256(own), "needs": kernel.wheels, "competition": kernel.competition}
     facts = {**kernel.model_dump(), **own_facts, "notebook": name}
     facts |= {"source": Path(bootstrap.__file__).read_text(encoding="utf-8").strip(), "git": git_version()}
-    cells = notebook["cells"]
+    cells = [cell for cell in notebook["cells"] if not {EXERCISE, SOLUTION} & set(cell["metadata"].get("tags", []))]
+    notebook["cells"] = cells
     injected = [i for i, cell in enumerate(cells) if "injected-parameters" in cell["metadata"].get("tags", [])]
     tagged = [i for i, cell in enumerate(cells) if "parameters" in cell["metadata"].get("tags", [])]
     after = (injected or tagged)[-1] + 1

@@ -25,6 +25,7 @@ GUIDE = "START_HERE"  # the notebook that leads to the others; it leaves no run 
 #: second name, puts a command's values behind that one
 TOP, REST = "main-parameters", "parameters"
 TEACHING = "teaching"  # the tag of a cell that shows something, and that no answer depends on
+EXERCISE, SOLUTION = "exercise", "solution"  # of a question at a notebook's end, and of the folded cell below it
 
 
 class NotebookFailed(RuntimeError):

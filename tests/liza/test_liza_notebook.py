@@ -15,6 +15,7 @@ def test_07_tptt_liza(tmp_path, network_attempts):
     command = [sys.executable, "-m", "arc_helpers", "run", "07", "profile=tiny", f"out_dir={tmp_path}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "a teaching cell" not in done.stderr, done.stderr
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["notebook"] == "07_tptt_liza" and summary["profile"] == "tiny"
     assert summary["operator_error"] <= 1e-10 < 0.5 < summary["operator_error_library"]

@@ -13,7 +13,7 @@ from ipykernel.kernelspec import get_kernel_dict
 
 from arc_helpers.runs import NOTEBOOKS
 from arc_helpers.runs.config import knob_names, section
-from arc_helpers.runs.notebook import REST, TEACHING, TOP, Notebook, NotebookFailed, read_parameters
+from arc_helpers.runs.notebook import EXERCISE, REST, SOLUTION, TEACHING, TOP, Notebook, NotebookFailed, read_parameters
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 PATHS = sorted(FOLDER.glob("0*.ipynb"))
@@ -172,6 +172,17 @@ def test_there_is_something_to_move(path, notebook):
     assert re.search(r"\b(plot|memory|liza|pictures)\.explore_\w+\(|play\.open_playground\(", sources), (
         f"{path.stem} has no explorer"
     )
+
+
+def test_it_ends_with_exercises_whose_solutions_are_folded(notebook):
+    """Two or three, each with a solution below it that every headless run executes, and no scored one."""
+    tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
+    first = tags.index([EXERCISE])
+    assert notebook.cells[first].source.startswith("## Exercises\n")
+    assert tags[first:] in ([[EXERCISE], [SOLUTION, TEACHING]] * 2, [[EXERCISE], [SOLUTION, TEACHING]] * 3)
+    for number, (question, solution) in enumerate(zip(*[iter(notebook.cells[first:])] * 2, strict=True), start=1):
+        assert question.cell_type == "markdown" and f"**{number}. " in question.source and "?" in question.source
+        assert solution.metadata.jupyter == {"source_hidden": True, "outputs_hidden": True}
 
 
 def test_times_are_told_for_three_machines(notebook):

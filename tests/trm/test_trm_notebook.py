@@ -32,6 +32,7 @@ def run(out_dir: Path, *words: str) -> dict:
     command = [sys.executable, "-m", "arc_helpers", "run", "03", *words, "sudoku_seconds=1", "max_steps=6"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "a teaching cell" not in done.stderr, done.stderr
     return json.loads((out_dir / "summary.json").read_text())
 
 
