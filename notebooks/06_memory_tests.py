@@ -469,6 +469,8 @@ summary
 # how far back does the last layer see? Compare with $L(k-1)$.
 
 # %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+import numpy as np
+
 window, layers, n_tokens = 5, 3, 40
 place = np.arange(n_tokens)
 back = place[:, None] - place[None]  # [n, n], how far the column lies behind the row
@@ -482,7 +484,7 @@ assert back[felt].max() == layers * (window - 1)
 # the text begins, and each that is read counts one more. What does the first page cost it?
 
 # %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
-counts, nats = np.ones(len(tokens)), []
+counts, nats = np.ones(len(words)), []
 for token in pages[0].tolist():
     nats.append(-np.log(counts[token] / counts.sum()))  # first the price, then the lesson
     counts[token] += 1
