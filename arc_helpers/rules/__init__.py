@@ -16,7 +16,7 @@ from arc_helpers.rules import (  # noqa: F401  (importing a module enters its ru
     traits,
     walls,
 )
-from arc_helpers.rules.generate import draw_pairs, gallery, generate_pairs, generate_task
+from arc_helpers.rules.generate import draw_pairs, gallery, generate_pairs
 from arc_helpers.rules.registry import RULES, Rule, rule
 from arc_helpers.rules.world import Misfit, World
 
@@ -28,6 +28,5 @@ __all__ = [
     "draw_pairs",
     "gallery",
     "generate_pairs",
-    "generate_task",
     "rule",
 ]

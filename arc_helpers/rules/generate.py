@@ -102,14 +102,6 @@ def _inferable(pairs: list[RawPair]) -> bool:
     return not any(b & ~a & ~twice for a, b in zip(inputs, outputs, strict=True))
 
 
-def generate_task(rng: np.random.Generator, max_side: int = 12, n_pairs: int = 5, compose: float = 0.3) -> Task:
-    """One task whose `source` names its rules, such as "gravity+recolor"; the last pair is the test."""
-    name, raw = generate_pairs(rng, max_side, n_pairs, compose)
-    pairs = tuple(Pair(a, b) for a, b in raw)
-    identity = f"procedural-{int(rng.integers(1 << 40)):010x}"
-    return Task(id=identity, train=pairs[:-1], test=pairs[-1:], source=name)
-
-
 def gallery(rng: np.random.Generator, max_side: int = 12) -> Iterator[Task]:
     """A task of every rule, called by its name: two demonstrations and a test input with its answer."""
     for name, entry in RULES.items():

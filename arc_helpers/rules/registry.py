@@ -20,11 +20,6 @@ class Rule:
     draw: Callable[[World], Drawn]
     anywhere: bool  # apply makes sense on any grid, so the rule may come second in a composition
 
-    @property
-    def doc(self) -> str:
-        """The rule in one line."""
-        return (self.draw.__doc__ or "").strip()
-
 
 RULES: dict[str, Rule] = {}
 

@@ -37,7 +37,6 @@ _WHERE = {
     "Training": "trainer",
     "train_multi_lora": "trainer",
     "train_slots": "trainer",
-    "load_slot": "peft_io",
     "save_slot": "peft_io",
     "answers_with_lora": "search",
     "beam_with_lora": "search",

@@ -90,13 +90,6 @@ def answer_features(lm: LoadedLM, examples: Sequence[Encoded], batch_tokens: int
     return _in_order(_answer_features(lm, examples, batch_tokens))
 
 
-def layer_states(
-    lm: LoadedLM, examples: Sequence[Encoded], first_layer: int, batch_tokens: int | None = None
-) -> list[LayerStates]:
-    """The hidden states that enter layer `first_layer`, of every example; the layers above are not run."""
-    return _in_order(_layer_states(lm, examples, first_layer, batch_tokens))
-
-
 def _in_order(found: Iterator[tuple[int, Any]]) -> list:
     return [states for _, states in sorted(found, key=lambda pair: pair[0])]
 

@@ -1,11 +1,11 @@
-"""One slot as an ordinary PEFT checkpoint, and back: a folder that `PeftModel.from_pretrained(base, folder)` loads.
+"""One slot as an ordinary PEFT checkpoint: a folder that `PeftModel.from_pretrained(base, folder)` loads.
 
     adapter_config.json          a LoraConfig
     adapter_model.safetensors    base_model.model.<module>.lora_A.weight [r, in], .lora_B.weight [out, r];
                                  base_model.model.<module>.weight for what was trained in full (modules_to_save)
 
 Mode "head" becomes a LoRA on the LM head W [V, H]: (h + s·h·A·B)·Wᵀ = h·Wᵀ + s·h·A·(W·Bᵀ)ᵀ, so lora_A = Aᵀ and
-lora_B = W·Bᵀ. The format is written and read here, so peft need not be installed.
+lora_B = W·Bᵀ. The format is written here, so peft need not be installed.
 """
 
 from pathlib import Path
@@ -14,8 +14,6 @@ import torch
 from torch import Tensor
 
 from arc_helpers.lm.decoder import embedding_scale, gain_of
-from arc_helpers.lm.door import open_tensors
-from arc_helpers.lm.folder import read_json
 from arc_helpers.runs.checkpoint import atomic_write_bytes, atomic_write_json
 from arc_helpers.ttt.multilora import MultiLoRAModel
 
@@ -33,32 +31,6 @@ def save_slot(model: MultiLoRAModel, k: int, folder: str | Path) -> Path:
     atomic_write_bytes(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
     atomic_write_json(folder / CONFIG, _config(model))
     return folder
-
-
-@torch.no_grad()
-def load_slot(model: MultiLoRAModel, k: int, folder: str | Path) -> None:
-    """Read an adapter that fits the model's mode and shapes into slot k.
-
-    Weights trained in full come back to rounding (they are stored as sums with the base's), and so does a head
-    adapter's B, which is solved for: where the vocabulary is smaller than the hidden state, the smallest B with the
-    same logits. Raises ValueError, one line, where the checkpoint is damaged or another adapter's.
-    """
-    folder = Path(folder)
-    config = read_json(folder / CONFIG)
-    ours = _config(model)
-    for name in ("peft_type", "r", "lora_alpha", "use_rslora"):
-        if config.get(name) != ours[name]:
-            raise ValueError(f"{folder / CONFIG}: {name} = {config.get(name)}: the model's is {ours[name]}")
-    tensors = {name.removeprefix(PREFIX): value for name, value in open_tensors(folder / WEIGHTS).items()}
-    # PEFT itself saves a frozen LM head beside its LoRA
-    tensors = {name: value for name, value in tensors.items() if ".base_layer." not in name}
-    shapes = {name: tuple(value.shape) for name, value in _to_peft(model, model.bank.slot(k)).items()}
-    for name in sorted(shapes.keys() | tensors.keys()):
-        found = tuple(tensors[name].shape) if name in tensors else None
-        if found != shapes.get(name):
-            raise ValueError(f"{folder / WEIGHTS}: {name} is {found}: the model's is {shapes.get(name)}")
-    for name, value in _from_peft(model, tensors).items():
-        model.bank[name][k].copy_(value)
 
 
 def _to_peft(model: MultiLoRAModel, slot: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -79,25 +51,6 @@ def _to_peft(model: MultiLoRAModel, slot: dict[str, Tensor]) -> dict[str, Tensor
             if getattr(module, "bias", None) is not None:  # PEFT replaces the module: its bias goes along, unchanged
                 tensors[f"{where.removesuffix('weight')}bias"] = module.bias.to(base.dtype)
     return tensors
-
-
-def _from_peft(model: MultiLoRAModel, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `_to_peft`."""
-    if model.mode == "head":
-        head = _name_of(model, model.lm.head)
-        weight = model.lm.head.weight.cpu().double()
-        solved = torch.linalg.lstsq(weight, tensors[f"{head}.lora_B.weight"].double()).solution  # [H, r]
-        return {"A": tensors[f"{head}.lora_A.weight"].T, "B": solved.T}
-    slot = {}
-    for name in model.bank.names:
-        if name.endswith((".A", ".B")):
-            where, turned = _factor(model, name)
-            slot[name] = tensors[where].T if turned else tensors[where]
-        else:
-            where, base, unit = _whole(model, name)
-            change = tensors[where].to(base) - base
-            slot[name] = torch.where(unit == 0, 0, change / unit)
-    return slot
 
 
 def _factor(model: MultiLoRAModel, name: str) -> tuple[str, bool]:

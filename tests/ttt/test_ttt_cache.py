@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from arc_helpers.lm.prompt import IGNORE, encode
-from arc_helpers.ttt.cache import AnswerFeatures, answer_features, layer_states, prepare, slot_losses
+from arc_helpers.ttt.cache import AnswerFeatures, answer_features, prepare, slot_losses
 from arc_helpers.ttt.multilora import MultiLoRAModel
 from arc_helpers.ttt.store import GIB, StateStore, Stored
 
@@ -66,9 +66,9 @@ def test_nothing_asked_nothing_given(gridlm):
 # Where they are kept
 
 
-def sizes(lm, examples, mode) -> list[int]:
+def sizes(model, examples) -> list[int]:
     """Bytes of the states of each example, those of the longest sequence first."""
-    kept = answer_features(lm, examples) if mode == "head" else layer_states(lm, examples, 1)
+    [kept] = prepare(model, [examples])
     return [
         states.hidden.nbytes for _, states in sorted(zip(map(len, examples), kept, strict=True), key=lambda p: -p[0])
     ]
@@ -79,7 +79,7 @@ def sizes(lm, examples, mode) -> list[int]:
 def test_wherever_states_are_the_losses_are_the_same(lm, examples, mode, in_memory, on_disk):
     model = MultiLoRAModel(lm, ["a"], mode=mode, r=4, top_m=1)
     model.bank.flat.normal_(std=0.1)
-    bytes_of = sizes(lm, examples, mode)
+    bytes_of = sizes(model, examples)
     memory, disk = sum(bytes_of[:in_memory]), sum(bytes_of[in_memory : in_memory + on_disk])
     store = StateStore(memory / GIB, disk / GIB)
     [everything], [kept] = prepare(model, [examples]), prepare(model, [examples], store)
@@ -111,7 +111,7 @@ def test_a_full_disk_costs_nothing_but_time(gridlm, examples):
     """The kernel itself refuses to write more than a file of three quarters of it."""
     model = MultiLoRAModel(gridlm, ["a"], mode="top_m", r=4, top_m=1)
     store, before = StateStore(0, 1), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3 * sum(sizes(gridlm, examples, "top_m")) // 4, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3 * sum(sizes(model, examples)) // 4, before[1]))
     try:
         [kept] = prepare(model, [examples], store)
     finally:
