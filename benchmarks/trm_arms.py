@@ -23,6 +23,7 @@ from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import process_time
 
 import numpy as np
 import torch
@@ -52,6 +53,7 @@ from arc_helpers.trm.model import Segment
 
 SHAPE = {"hidden_size": 64, "num_heads": 2}
 WIDTH = 3  # cells that the convolution sees
+TURN = 10  # steps
 NOISE, NOISY = 0.3, 4  # of a latent's size, which is 1; how many times it is asked with it
 
 
@@ -140,37 +142,46 @@ def shaken(carry: Carry, generator: torch.Generator) -> Carry:
     return Carry(z_H, z_L, carry.steps, carry.halted)
 
 
-def run(arm: str, seed: int, options: argparse.Namespace) -> tuple[dict[str, list[float]], int]:
-    """(what is solved task by task, by this arm and by what is its model asked otherwise, steps), in a process."""
+def run(seed: int, options: argparse.Namespace) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """({arm: what is solved, task by task}, {arm: steps}) of one seed; runs in a process of its own.
+
+    The arms take turns, so that what else the machine does slows all of them down alike.
+    """
     torch.set_num_threads(1)
-    torch.manual_seed(seed)
     tasks = small_tasks(options.tasks, options.max_side)
     with TemporaryDirectory() as scratch:
         write_tasks(tasks, Path(scratch) / "evaluation")
         dataset = build_arc_dataset(scratch, Path(scratch) / "built", ("evaluation",), seed=seed)
     dataset.check_guard(tasks)
+    trainers = {arm: trainer_of(arm, dataset, seed, options.cpu_seconds) for arm in ARMS if arm != "noise"}
+    while any(trainer.progress < 1 for trainer in trainers.values()):
+        min(trainers.values(), key=lambda trainer: trainer.seconds).run(steps=TURN)
+    found = {}
+    for arm in ARMS:  # noise is another way to ask, not to train
+        model = trainers["recursive" if arm == "noise" else arm].averaged
+        votes = vote(ask(arm, model, dataset, seed, layout="tight", views=8))
+        found[arm] = [score_votes(votes, [task], (2,))[0].tasks_solved for task in tasks]
+    return found, {arm: trainer.step for arm, trainer in trainers.items()}
+
+
+def trainer_of(arm: str, dataset: ArcDataset, seed: int, seconds: float) -> Trainer:
+    """An arm that has not begun to learn."""
+    torch.manual_seed(seed)
     model = build(arm, TRMConfig.preset("small", **SHAPE, conditioned_rows=1 + len(dataset.task_ids)))
     settings = TrainConfig(
         steps=None,
-        seconds=options.cpu_seconds,
+        seconds=seconds,
         **{"batch_tokens": 2048, "lr": 1e-3, "lr_matrices": 0.005, "lr_tasks": 3e-3, "ema_decay": 0.995},
         autocast=has_bfloat16("cpu"),
         seed=seed,
-        log_every=100,
     )
 
     def report(metrics: dict) -> None:
         shown = {name: round(metrics[name], 3) for name in ("step", "cell_loss", "exact_at_halt", "seconds")}
-        print(f"{arm} {seed}: {json.dumps(shown)}", file=sys.stderr, flush=True)
+        if metrics["step"] % 100 == 0:
+            print(f"{arm} {seed}: {json.dumps(shown)}", file=sys.stderr, flush=True)
 
-    source = ArcSource(dataset, "tight", "symmetries")
-    trainer = TRAINERS[arm](model, source, settings, None, report, clock=time.process_time)
-    steps = trainer.run()["step"]
-    found = {}
-    for way in (arm, "noise") if arm == "recursive" else (arm,):
-        votes = vote(ask(way, trainer.averaged, dataset, seed, layout="tight", views=8))
-        found[way] = [score_votes(votes, [task], (2,))[0].tasks_solved for task in tasks]
-    return found, steps
+    return TRAINERS[arm](model, ArcSource(dataset, "tight", "symmetries"), settings, None, report, clock=process_time)
 
 
 def small_tasks(source: str, max_side: int) -> list[Task]:
@@ -202,14 +213,10 @@ def main() -> None:
     parser.add_argument("--cpu_seconds", type=float, default=40.0, help="training time of each run")
     parser.add_argument("--seeds", type=int, default=1, help="seeds 0, 1, …")
     options = parser.parse_args()
-    began, trained = time.monotonic(), [arm for arm in ARMS if arm != "noise"]  # another way to ask, not to train
-    jobs = [(arm, seed) for seed in range(options.seeds) for arm in trained]
+    began, seeds = time.monotonic(), range(options.seeds)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        made = dict(zip(jobs, pool.map(run, *zip(*jobs, strict=True), [options] * len(jobs)), strict=True))
-    solved: list[dict] = [{} for _ in range(options.seeds)]
-    for (_, seed), (found, _) in made.items():
-        solved[seed] |= found
-    row = table(solved) | {f"{arm}_steps": made[arm, 0][1] for arm in trained}
+        solved, steps = zip(*pool.map(run, seeds, [options] * len(seeds)), strict=True)
+    row = table(solved) | {f"{arm}_steps": round(float(np.mean([one[arm] for one in steps]))) for arm in steps[0]}
     row |= {"seeds": options.seeds, "cpu_seconds_each": options.cpu_seconds}
     print(json.dumps({**row, "seconds": round(time.monotonic() - began, 1)}))
 
