@@ -50,6 +50,7 @@ def test_a_reader_runs_it_and_moves_a_slider(name, address, folder):
         lab.save(page)
         assert outside == [], "the page asked for something outside this machine"
     widgets, beside = lab.saved_widgets(folder / name)
+    print("\n" + json.dumps({"notebooks": 1, "cells": state["run"], "pictures": beside, "external": len(outside)}))
     assert widgets == beside > 0, "a saved notebook keeps a picture, with a text, of every widget"
 
 
@@ -89,5 +90,7 @@ def test_start_here_draws_at_once_and_follows_the_hand(address, folder):
         lab.save(page)
         assert outside == []
     widgets, beside = lab.saved_widgets(folder / START.name)
-    print(json.dumps({"first_picture_s": round(first_picture_s, 1), "drag_ms": round(drag_ms, 1)}))
+    times = {"first_picture_s": round(first_picture_s, 1), "drag_ms": round(drag_ms, 1)}
+    counts = {"notebooks": 1, "cells": state["run"], "pictures": beside, "external": len(outside)}
+    print("\n" + json.dumps(times | counts))
     assert widgets == beside == 2 and first_picture_s < 60 and drag_ms < 50

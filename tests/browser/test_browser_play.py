@@ -86,7 +86,7 @@ def test_the_picture_follows_the_hand(page):
     page.get_by_label("columns").fill("30")
     page.keyboard.press("Enter")
     drag_ms = page.evaluate(lab.DRAG)
-    print(json.dumps({"drag_ms": round(drag_ms, 1), "thumbs_ms": round(page.evaluate("thumbs_ms"))}))
+    print("\n" + json.dumps({"drag_ms": round(drag_ms, 1), "thumbs_ms": round(page.evaluate("thumbs_ms"))}))
     assert drag_ms < DRAG_MS
     page.get_by_label("rows").fill("31")
     page.keyboard.press("Enter")
