@@ -249,13 +249,23 @@ class TTTModel(Qwen3Model):
         return self.norm(hidden)
 
     def _attention(self, hidden: Tensor, cache: WindowCache, position: int, layer: int) -> dict:
-        n = hidden.shape[1]
-        positions = torch.arange(position, position + n, device=hidden.device)[None]
         return {
-            "attention_mask": window_mask(n, cache.length(layer), cache.window, hidden),
-            "position_embeddings": self.rotary_emb(hidden, positions),
+            "attention_mask": window_mask(hidden.shape[1], cache.length(layer), cache.window, hidden),
+            "position_embeddings": self._rotation(hidden, position),
             "past_key_values": cache,
         }
+
+    def _rotation(self, hidden: Tensor, position: int) -> tuple[Tensor, Tensor]:
+        """cos and sin [1, n, head size] of the places of hidden [B, n, hidden], in its dtype.
+
+        The angles are float64, on the host, for not every device has it: in float32, as transformers computes them,
+        they are off by 0.06 after a million tokens, and a window would no longer see how far apart its tokens are.
+        """
+        places = torch.arange(position, position + hidden.shape[1], dtype=torch.float64)
+        angles = torch.outer(places, self.rotary_emb.inv_freq.to("cpu", torch.float64)).repeat(1, 2)[None]
+        scale = self.rotary_emb.attention_scaling
+        cos, sin = ((wave * scale).to(hidden.device, hidden.dtype) for wave in (angles.cos(), angles.sin()))
+        return cos, sin
 
 
 class TTTForCausalLM(Qwen3ForCausalLM):

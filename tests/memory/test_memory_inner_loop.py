@@ -29,6 +29,19 @@ def test_learning_off_is_the_full_forward(layers):
     assert not torch.allclose(read(model, ids).nll, expected, atol=1e-2), "learning changes something"
 
 
+def test_a_million_tokens_on_nothing_has_drifted():
+    """What is read there is what would be read at the beginning: attention goes by distances alone."""
+    model, ids = small_model(), random_ids(2, 40)
+    with torch.no_grad():
+        here, there = (model.model.prefix(ids, model.new_cache(), position) for position in (0, 10**6))
+        assert torch.allclose(here, there, atol=2e-5)
+        places = torch.arange(10**6, 10**6 + 40)[None]
+        model.model._rotation = lambda hidden, position: model.model.rotary_emb(
+            hidden, places
+        )  # as transformers has it
+        assert not torch.allclose(here, model.model.prefix(ids, model.new_cache(), 10**6), atol=1e-2)
+
+
 def test_lr_zero_is_the_base_exactly_in_float64(exact):
     model, ids = exact(), random_ids(2, 40)
     assert (read(model, ids, lr_scale=0.0).nll - read(model, ids, learn=False).nll).abs().max() < 1e-12
