@@ -281,9 +281,10 @@ picture
 # gets the same puzzles and the same *time*, in which it makes more steps, for they are cheaper. Both together may take
 # a third of what the run has.
 #
-# What comes out depends on that time. With a minute or two recursion solves far more; with fourteen the single pass has
-# nearly caught up (`make bench NAME=trm_sudoku` draws that curve). So recursion *learns faster* here. That nothing else
-# would get there in the end is not shown.
+# What comes out depends on that time. At half a core-minute the single pass is ahead, for its steps are cheaper; with one
+# or two recursion solves far more; with fourteen the single pass has nearly caught up (`make bench NAME=trm_sudoku`, and
+# `P="--core_minutes 14"`). So recursion *learns faster* here, once it has begun. That nothing else would get there in the
+# end is not shown.
 
 # %% tags=["teaching"]
 each = min(config.sudoku_seconds, run.deadline.part(1 / 6) or config.sudoku_seconds)
