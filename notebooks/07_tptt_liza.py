@@ -376,6 +376,10 @@ for kind, found in sweep.items():
 # is the *window*, without any LiZA: 3.35 → 2.42 nats. And the less LiZA, the better, down to MaG 0. This is one small model
 # and a seventh of the recipe's 833 steps; it says what this budget buys, not what LiZA can do.
 #
+# Most of that cost is scale: brought to the size of the softmax branch (`base_scale_attn`), LiZA costs a fifth of what the
+# recipe does, and with a share that each channel learns from 0 on (`learned_gate`) nothing, nor does it bring anything yet
+# (`make bench NAME=liza_lab`, 3 seeds).
+#
 # One reason can be looked at. LiZA's output is normalised to size one before `o_proj`; the softmax branch is not. Where that
 # one is small, "half" is far more than half. The ratio of the two, layer by layer, before training:
 
