@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from arc_helpers.arc import Task, load_tasks, write_tasks
 from arc_helpers.hybrid import bootstrap
-from arc_helpers.runs import has_bfloat16
+from arc_helpers.runs import choose_device, has_bfloat16
 from arc_helpers.trm import (
     TRM,
     ArcDataset,
@@ -172,7 +172,7 @@ def trainer_of(arm: str, dataset: ArcDataset, seed: int, seconds: float) -> Trai
         steps=None,
         seconds=seconds,
         **{"batch_tokens": 2048, "lr": 1e-3, "lr_matrices": 0.005, "lr_tasks": 3e-3, "ema_decay": 0.995},
-        autocast=has_bfloat16("cpu"),
+        autocast=has_bfloat16(choose_device("cpu").device),
         seed=seed,
     )
 

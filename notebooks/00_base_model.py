@@ -418,7 +418,7 @@ summary
 # **1. One pair is enough.** A guard that compares ids lets a task through that was published twice. Which training tasks
 # of ARC-AGI-1 share a *pair* with its evaluation set, and how many?
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+# %% jupyter={"source_hidden": true} tags=["solution", "teaching"]
 asked = {pair for task in arc.load_tasks("arcagi1/evaluation") for pair in (*task.train, *task.test)}
 shared = {task.id: len(asked & {*task.train, *task.test}) for task in arc.load_tasks("arcagi1/training")}
 shared = {name: count for name, count in shared.items() if count}
@@ -430,7 +430,7 @@ assert list(shared.values()) == [3], "the Gotcha of section 1"
 # alone did. Ask the saved model about the same tasks with one, two and three of them. What would a model say that
 # only knows what grids look like?
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+# %% jupyter={"source_hidden": true} tags=["solution", "teaching"]
 three = [task for task in watched if len(task.train) >= 3][:16]
 for shown in (1, 2, 3):
     fewer = [lm.encode(arc.Task(t.id, t.train[:shown], t.test[:1]), loaded.prompt_form, max_len=max_len) for t in three]
@@ -442,7 +442,7 @@ for shown in (1, 2, 3):
 # **3. From nats to solved tasks.** *Exact* needs every token to be right. If all tokens were as likely as the mean of section 7
 # says, how often would a 10 × 10 answer be right? How many nats a token may it have, to be right every second time?
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+# %% jupyter={"source_hidden": true} tags=["solution", "teaching"]
 tokens = spelling.output_length((10, 10))
 nats = result["held_out_loss"]
 print(f"{tokens} tokens at {nats:.3f} nats: right {np.exp(-tokens * nats):.2g} of the time")

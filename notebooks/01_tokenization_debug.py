@@ -340,7 +340,7 @@ summary
 # **1. Plant the bug.** Swap input and output of every demonstration, as that code base did, and leave the question alone.
 # Does the round trip of section 2 notice? Does the loss?
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+# %% jupyter={"source_hidden": true} tags=["solution", "teaching"]
 turned_round = tuple(arc.Pair(pair.output, pair.input) for pair in pseudo.task.train)
 swapped = arc.Task("swapped", turned_round, pseudo.task.test)
 back = pseudo.transform.inverse.task(swapped)
@@ -353,7 +353,7 @@ for name, one in (("right", pseudo.task), ("swapped", swapped)):
 # **2. How long is a task?** A pseudo-task holds all demonstrations, one of them as the question. What share of the evaluation
 # tasks has room in 1024, 2048, 4096 and 8192 tokens?
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+# %% jupyter={"source_hidden": true} tags=["solution", "teaching"]
 lengths = [spelling.length(one.train) for one in arc.load_tasks("arcagi1/evaluation")]
 for room in (1024, 2048, 4096, 8192):
     print(f"{room} tokens: {sum(length <= room for length in lengths) / len(lengths):.0%} of {len(lengths)} tasks")
@@ -363,7 +363,7 @@ assert max(lengths) > 1024, "some are cut in a short context"
 # **3. How many clothes has a grid?** Eight symmetries times all ways to recolour *m* colours are at most 8 · 9! / (9 − m)!
 # different grids. How many has `[[1, 0], [0, 0]]`, and how many has `[[1, 2], [2, 1]]`? Where are the others?
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+# %% jupyter={"source_hidden": true} tags=["solution", "teaching"]
 from itertools import permutations, product
 
 import numpy as np

@@ -554,7 +554,7 @@ summary
 # **1. Why only one of them starts at zero.** With $B = 0$ an adapter changes nothing, and yet it learns. Which of $A$ and $B$ has a
 # gradient in the first step? What would happen if both began at zero?
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+# %% jupyter={"source_hidden": true} tags=["solution", "teaching"]
 import torch
 
 hidden, target = torch.randn(5, 8), torch.randn(5, 8)
@@ -568,7 +568,7 @@ assert not A.grad.any() and not B.grad.any()  # both at zero: neither ever moves
 # **2. Three ways to choose.** Most votes; the likeliest in the views that gave it; the likeliest in all views. For how many test
 # inputs of this run do the first choices differ, and which of them are right?
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+# %% jupyter={"source_hidden": true} tags=["solution", "teaching"]
 ways = {"votes": lambda one: one.votes, "its own views": lambda one: one.logprob}
 if walls and all(one.product is not None for _, ranked, _ in walls for one in ranked):
     ways["all views"] = lambda one: one.product
@@ -582,7 +582,7 @@ for way, grids in firsts.items():
 # **3. How many tasks make a result?** One method solves 20 %, another 10 %. From how many tasks on do their 95 % intervals no
 # longer touch? What could be compared instead, where both methods answered the same tasks?
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+# %% jupyter={"source_hidden": true} tags=["solution", "teaching"]
 for n in (12, 50, 100, 200, 400):
     low, high = arc.wilson_interval(n // 5, n)[0], arc.wilson_interval(n // 10, n)[1]
     print(f"{n} tasks: 20 % is above {low:.3f}, 10 % below {high:.3f}: {'apart' if low > high else 'they touch'}")

@@ -588,7 +588,7 @@ summary
 # **1. Which latent holds the thought?** Between two segments throw $z_L$ away, then $z_H$, and put the start in its place. Which of the
 # two can the solver do without?
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+# %% jupyter={"source_hidden": true} tags=["solution", "teaching"]
 from dataclasses import replace
 
 few = trm.as_batch(puzzles.test[:100]).to(device)
@@ -604,7 +604,7 @@ for forgotten in ("nothing", "z_L", "z_H"):
 # **2. Does it know when it knows?** Sort the Sudoku answers by what the halting head says. Of those with a probability around
 # 0.9, are nine in ten right?
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+# %% jupyter={"source_hidden": true} tags=["solution", "teaching"]
 said, was_right = sure[-1].cpu().float().numpy(), right[-1].cpu().numpy()
 for low, high in ((0, 0.1), (0.1, 0.5), (0.5, 0.9), (0.9, 1)):
     inside = (said >= low) & (said <= high)
@@ -615,7 +615,7 @@ for low, high in ((0, 0.1), (0.1, 0.5), (0.5, 0.9), (0.9, 1)):
 # **3. How deep is it, unrolled?** Two layers, applied again and again: how many layers deep is an answer after the last segment?
 # And what does a second cycle cost in training, where only the last one has a gradient?
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+# %% jupyter={"source_hidden": true} tags=["solution", "teaching"]
 updates = recursion.H_cycles * (recursion.L_cycles + 1)
 print(f"{recursion.num_layers * updates * recursion.halt_max_steps} layers, of {recursion.num_layers} with weights")
 costs = [trm.segment_flops(replace(recursion, H_cycles=cycles, full_gradient=False), 36) for cycles in (1, 2, 3)]

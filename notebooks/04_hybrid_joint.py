@@ -626,7 +626,7 @@ summary
 # **1. Best of sixteen.** Section 8 counts the last attempt, or the most frequent. How often is *any* of them right? What is the
 # difference called, and who could close it?
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+# %% jupyter={"source_hidden": true} tags=["solution", "teaching"]
 for way, tried in tries.items():
     hit = [any(hybrid.is_right(one.grid, e) for one in each) for each, e in zip(tried, sets.variants, strict=True)]
     chosen_right = after(way, "votes", ks[-1])[0]
@@ -638,7 +638,7 @@ for way, tried in tries.items():
 # **2. Gates at zero.** Before training, does TRM hear the language model at all? Give a new model and the trained one the
 # states of *other* questions, and compare their latents.
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+# %% jupyter={"source_hidden": true} tags=["solution", "teaching"]
 fresh = hybrid.build_arm("joint", llm, shape, joined, sets.rows, run.seed).to(device)
 own, others = model.first_states(batch_of), model.first_states([*batch_of[1:], batch_of[0]])
 heard = {}

@@ -558,10 +558,10 @@ summary
 #
 # The cell below each question is a solution, folded: try first, in a cell of your own, then open it.
 #
-# **1. The right rate.** A linear memory $W = 0$ takes one step on $\tfrac{1}{2}\lVert W k - v \rVert^2$. At which rate does it then answer
+# **1. The right rate.** A linear memory $W = 0$ takes one step on $\tfrac{1}{2}\|W k - v\|^2$. At which rate does it then answer
 # $k$ with exactly $v$? What happens at twice that rate?
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+# %% jupyter={"source_hidden": true} tags=["solution", "teaching"]
 key, value = torch.randn(8), torch.randn(4)
 W = torch.zeros(4, 8, requires_grad=True)
 (slope,) = torch.autograd.grad((W @ key - value).square().sum() / 2, W)
@@ -569,13 +569,13 @@ for factor in (0.5, 1, 2):
     stepped = W.detach() - factor / key.square().sum() * slope
     wrong = (stepped @ key - value).norm() / value.norm()
     print(f"{factor} / |k|²: {wrong:.2f} of the value is wrong")
-    assert abs(wrong - abs(1 - factor)) < 1e-4  # at twice the rate it is as wrong as it was without
+    assert abs(wrong - abs(1 - factor)) < runs.tolerance(wrong.dtype)  # at twice the rate it is as wrong as it was without
 
 # %% [markdown] tags=["exercise"]
 # **2. She has moved.** Tell the model that Anna lives in Rome, talk about nothing, tell it that she lives in Lima, talk again, and
 # ask. A notebook would hold both lines. What do weights hold?
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+# %% jupyter={"source_hidden": true} tags=["solution", "teaching"]
 moved = memory.Chat(model, tokens, learn_from=config.learn_from, history=config.history)
 for city in ("rome", "lima"):
     for said in (f"my friend anna lives in {city} .", *small_talk):

@@ -468,7 +468,7 @@ summary
 # **1. Reach, by counting.** In a layer with a window of $k$ tokens, token $t$ sees $t-k+1$ to $t$. Multiply $L$ such tables of 0 and 1:
 # how far back does the last layer see? Compare with $L(k-1)$.
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+# %% jupyter={"source_hidden": true} tags=["solution", "teaching"]
 import numpy as np
 
 window, layers, n_tokens = 5, 3, 40
@@ -483,7 +483,7 @@ assert back[felt].max() == layers * (window - 1)
 # **2. The plainest rival.** Write the counter that section 6 calls *unigram*: every token of the vocabulary has been seen once before
 # the text begins, and each that is read counts one more. What does the first page cost it?
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+# %% jupyter={"source_hidden": true} tags=["solution", "teaching"]
 counts, nats = np.ones(len(words)), []
 for token in pages[0].tolist():
     nats.append(-np.log(counts[token] / counts.sum()))  # first the price, then the lesson

@@ -527,7 +527,7 @@ summary
 # **1. Token by token.** Write the three formulas of section 3 as a loop, with β = 1, and compare with the operator that works in
 # chunks. How far apart are they, and why not 0?
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+# %% jupyter={"source_hidden": true} tags=["solution", "teaching"]
 k = torch.nn.functional.normalize(torch.randn(20, 4), dim=-1)
 q, v, S = torch.randn(20, 4), torch.randn(20, 4), torch.zeros(4, 4)
 outputs = []
@@ -542,7 +542,7 @@ assert torch.allclose(chunked[0, 0], torch.stack(outputs), atol=1e-4) and torch.
 # **2. How much fits?** Store $n$ random pairs in a memory of 16 × 16 and ask for all of them. Where does it begin to forget, and how
 # does a plain sum of outer products do?
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "teaching"]
+# %% jupyter={"source_hidden": true} tags=["solution", "teaching"]
 for n in (1, 4, 16, 64):
     k, v = torch.nn.functional.normalize(torch.randn(n, 16), dim=-1), torch.randn(n, 16)
     _, stored = liza.chunked_delta_rule(*(x[None, None] for x in (k, k, v, torch.ones_like(k))))

@@ -49,6 +49,6 @@ def new(
     from arc_helpers.runs.env import output_path
 
     with one_line(ValueError, OSError):
-        fresh = fresh_gridlm(size, layers=layers, seed=seed, device="cpu")
+        fresh = fresh_gridlm(size, layers=layers, seed=seed)
         written = save_model(fresh.model, output_path(folder), FRESH_CARD.format(name=fresh.name, seed=seed))
     typer.echo(f"{written}: {fresh.name}, {sum(p.numel() for p in fresh.model.parameters()) / 1e6:.2f} M parameters")

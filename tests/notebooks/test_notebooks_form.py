@@ -182,7 +182,7 @@ def test_it_ends_with_exercises_whose_solutions_are_folded(notebook):
     assert tags[first:] in ([[EXERCISE], [SOLUTION, TEACHING]] * 2, [[EXERCISE], [SOLUTION, TEACHING]] * 3)
     for number, (question, solution) in enumerate(zip(*[iter(notebook.cells[first:])] * 2, strict=True), start=1):
         assert question.cell_type == "markdown" and f"**{number}. " in question.source and "?" in question.source
-        assert solution.metadata.jupyter == {"source_hidden": True, "outputs_hidden": True}
+        assert solution.metadata.jupyter == {"source_hidden": True}
 
 
 def test_times_are_told_for_three_machines(notebook):
