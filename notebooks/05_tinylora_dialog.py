@@ -569,7 +569,7 @@ for factor in (0.5, 1, 2):
     stepped = W.detach() - factor / key.square().sum() * slope
     wrong = (stepped @ key - value).norm() / value.norm()
     print(f"{factor} / |k|²: {wrong:.2f} of the value is wrong")
-    assert abs(wrong - abs(1 - factor)) < runs.tolerance(wrong.dtype)  # at twice the rate it is as wrong as it was without
+    assert abs(wrong - abs(1 - factor)) < runs.tolerance(wrong.dtype)  # at twice the rate as wrong as without
 
 # %% [markdown] tags=["exercise"]
 # **2. She has moved.** Tell the model that Anna lives in Rome, talk about nothing, tell it that she lives in Lima, talk again, and

@@ -128,7 +128,7 @@ def test_06_takes_a_grid_without_the_usual_values(tmp_path):
 
 
 def test_02_goes_on_where_it_was_killed(tmp_path):
-    words = ("max_tasks=4", "max_side=6", "steps=3", "control=false")
+    words = ("max_tasks=4", "max_side=6", "steps=3", "control=false", "frontier=0", "watch=0")
     whole = run("02", tmp_path / "whole", *words)
     out_dir = tmp_path / "killed"
     command = [sys.executable, "-m", "arc_helpers", "run", "02", "profile=tiny", f"out_dir={out_dir}", *words]

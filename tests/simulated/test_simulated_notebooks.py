@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.simulated_gpu, pytest.mark.notebook]
 VALUES = {
     "00_base_model": {"max_steps": 4, "deadline_seconds": 0, "out_model": "model"},
     "01_tokenization_debug": {"num_pseudo": 2, "max_tokens_show": 10},
-    "02_multilora_ttt": {"steps": 2, "joint_steps": 2},
+    "02_multilora_ttt": {"steps": 2, "joint_steps": 2, "watch": 2},
     "03_trm_pretrain": {  # the published recipe, on a small model
         **{"preset": "published", "hidden_size": 32, "layout": "tight", "halt_max_steps": 2, "segments": 2, "views": 2},
         **{"subsets": "training,evaluation", "max_side": 4, "num_aug": 2, "batch_tokens": 256, "micro_tokens": 150},
