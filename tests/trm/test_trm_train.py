@@ -133,7 +133,7 @@ def test_halting_is_explored_as_published():
 
 def test_it_learns_and_reports(dataset):
     seen, evaluated = [], []
-    config = dataclasses.replace(SIX, steps=30, batch_tokens=300, log_every=10, evaluate_every=20, lr=1e-2)
+    config = dataclasses.replace(SIX, steps=60, batch_tokens=300, log_every=20, evaluate_every=40, lr=1e-2)
     trainer = Trainer(
         model_for(dataset),
         ArcSource(dataset),
@@ -142,8 +142,8 @@ def test_it_learns_and_reports(dataset):
         evaluate=lambda model: evaluated.append(model) or {"watched": 1.0},
     )
     result = trainer.run()
-    assert [m["step"] for m in seen] == [10, 20, 30] and evaluated == [trainer.averaged] * 2
-    assert seen[-1]["cell_loss"] < 0.85 * seen[0]["cell_loss"] and result["watched"] == 1.0
+    assert [m["step"] for m in seen] == [20, 40, 60] and evaluated == [trainer.averaged] * 2
+    assert seen[-1]["cell_loss"] < 0.7 * seen[0]["cell_loss"] and result["watched"] == 1.0
     assert all(0 <= m["exact"] <= 1 and 1 <= m["segments"] <= 3 and m["segments_per_second"] > 0 for m in seen)
 
 
